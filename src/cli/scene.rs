@@ -1,0 +1,185 @@
+//! `reca scene`: writes scenes of a recipe's world, to look at or packed for training.
+
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use image::{RgbImage, imageops};
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+use reca::scene::{
+    CaptionRates, Engine, Pool, Question, SIZE, Scene, World, caption, geneval, question, tokenizer_json,
+};
+use reca::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Make scenes with captions and questions
+#[derive(clap::Args)]
+pub struct Args {
+    /// Recipe: a name that comes with the program, or a file
+    #[arg(long, default_value = "mini")]
+    recipe: String,
+    /// Who the scenes are for: understanding, drawing, open or strict
+    #[arg(long, default_value = "open", value_parser = pool)]
+    pool: Pool,
+    /// How many scenes
+    #[arg(long, default_value_t = 64)]
+    count: u64,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Folder to write to
+    #[arg(long)]
+    out: PathBuf,
+    /// Write images.bin (u8 [count, 64, 64, 3]), scenes.jsonl and tokenizer.json instead of pictures
+    #[arg(long)]
+    pack: bool,
+}
+
+const RECIPES: [(&str, &str); 1] = [("mini", include_str!("../train/recipes/mini.json"))];
+
+/// Sparse captions a scene.
+const SPARSE_VARIANTS: usize = 8;
+
+/// Scenes made in parallel before they are written, in order.
+const CHUNK: u64 = 1024;
+
+fn pool(name: &str) -> std::result::Result<Pool, String> {
+    Pool::ALL.into_iter().find(|pool| pool.name() == name).ok_or_else(|| {
+        format!("there are {}", Pool::ALL.map(Pool::name).join(", "))
+    })
+}
+
+/// What a recipe says about scenes.
+#[derive(Deserialize)]
+struct Recipe {
+    world: World,
+    stages: Stages,
+}
+
+#[derive(Deserialize)]
+struct Stages {
+    generation: Generation,
+}
+
+#[derive(Deserialize)]
+struct Generation {
+    captions: CaptionRates,
+}
+
+fn recipe(name: &str) -> Result<Recipe> {
+    let json = match RECIPES.iter().find(|(known, _)| *known == name) {
+        Some((_, json)) => (*json).to_owned(),
+        None => fs::read_to_string(name).map_err(|e| {
+            let known = RECIPES.map(|(name, _)| name).join(", ");
+            Error::bad_input(format!("no recipe {name:?} ({e}); there are {known}, or give a file"))
+        })?,
+    };
+    serde_json::from_str(&json).map_err(|e| Error::bad_input(format!("recipe {name}: {e}")))
+}
+
+/// One line of a packed scenes.jsonl.
+#[derive(Serialize)]
+struct Packed {
+    #[serde(flatten)]
+    scene: Scene,
+    dense: Vec<String>,
+    sparse: Vec<String>,
+    questions: Vec<Question>,
+}
+
+/// One line of the scenes.jsonl that lies beside pictures.
+#[derive(Serialize)]
+struct Described {
+    #[serde(flatten)]
+    metadata: geneval::Metadata,
+    scene: Scene,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let recipe = recipe(&args.recipe)?;
+    let engine = Engine::new(recipe.world)?;
+    fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
+    if args.pack {
+        pack(&engine, recipe.stages.generation.captions, &args)
+    } else {
+        pictures(&engine, &args)
+    }
+}
+
+fn create(folder: &Path, name: &str) -> Result<BufWriter<fs::File>> {
+    let path = folder.join(name);
+    let file = fs::File::create(&path).map_err(|e| Error::bad_input(e).at(path.display()))?;
+    Ok(BufWriter::new(file))
+}
+
+fn progress(count: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} scenes, {per_sec}, {eta} left");
+    ProgressBar::new(count).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn line(value: &impl Serialize) -> Result<String> {
+    let json = serde_json::to_string(value).map_err(Error::internal)?;
+    Ok(json + "\n")
+}
+
+fn pack(engine: &Engine, rates: CaptionRates, args: &Args) -> Result<()> {
+    let written = |e: std::io::Error| Error::bad_input(e).at(args.out.display());
+    let mut images = create(&args.out, "images.bin")?;
+    let mut scenes = create(&args.out, "scenes.jsonl")?;
+    create(&args.out, "tokenizer.json")?
+        .write_all(tokenizer_json(engine.world()).as_bytes())
+        .map_err(written)?;
+    let bar = progress(args.count);
+    for start in (0..args.count).step_by(CHUNK as usize) {
+        let made: Vec<(Vec<u8>, String)> = (start..args.count.min(start + CHUNK))
+            .into_par_iter()
+            .map(|index| {
+                let scene = engine.scene(args.pool, args.seed, index)?;
+                let pixels = engine.render(&scene)?;
+                let packed = Packed {
+                    dense: caption::dense(&scene, args.seed, index),
+                    sparse: caption::sparse(&scene, rates, SPARSE_VARIANTS, args.seed, index),
+                    questions: question::questions(&scene, args.seed, index),
+                    scene,
+                };
+                Ok((pixels, line(&packed)?))
+            })
+            .collect::<Result<_>>()?;
+        for (pixels, json) in &made {
+            images.write_all(pixels).and_then(|()| scenes.write_all(json.as_bytes())).map_err(written)?;
+        }
+        bar.inc(made.len() as u64);
+    }
+    images.flush().and_then(|()| scenes.flush()).map_err(written)?;
+    bar.finish();
+    Ok(())
+}
+
+/// Columns and magnification of the contact sheet.
+const COLUMNS: u32 = 8;
+const ZOOM: u32 = 2;
+
+fn pictures(engine: &Engine, args: &Args) -> Result<()> {
+    let side = SIZE as u32;
+    let rows = (args.count as u32).div_ceil(COLUMNS).max(1);
+    let mut sheet = RgbImage::new(COLUMNS * side * ZOOM, rows * side * ZOOM);
+    let mut scenes = create(&args.out, "scenes.jsonl")?;
+    let save = |picture: &RgbImage, name: &str| {
+        let path = args.out.join(name);
+        picture.save(&path).map_err(|e| Error::bad_input(e).at(path.display()))
+    };
+    for index in 0..args.count {
+        let scene = engine.scene(args.pool, args.seed, index)?;
+        let picture = RgbImage::from_raw(side, side, engine.render(&scene)?)
+            .ok_or_else(|| Error::internal("a scene has the wrong number of pixels"))?;
+        save(&picture, &format!("{index:05}.png"))?;
+        let tile = imageops::resize(&picture, side * ZOOM, side * ZOOM, imageops::FilterType::Nearest);
+        let (column, row) = (index as u32 % COLUMNS, index as u32 / COLUMNS);
+        let at = |cell: u32| i64::from(cell * side * ZOOM);
+        imageops::replace(&mut sheet, &tile, at(column), at(row));
+        let described = Described { metadata: geneval::metadata(&scene), scene };
+        scenes.write_all(line(&described)?.as_bytes()).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
+    }
+    scenes.flush().map_err(|e| Error::bad_input(e).at(args.out.display()))?;
+    save(&sheet, "sheet.png")
+}

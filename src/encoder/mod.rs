@@ -1,0 +1,4 @@
+//! Vision encoders: image to patch features.
+
+pub mod siglip;
+pub mod vit;

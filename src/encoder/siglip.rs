@@ -1,0 +1,102 @@
+//! Our vision tower: a convolutional stem in the place of SigLIP's patch embedding, then SigLIP's
+//! blocks under SigLIP's tensor names. A plain patch embedding learned shapes many times more
+//! slowly at this size.
+
+use burn::{
+    module::Module,
+    nn::{
+        Embedding, EmbeddingConfig, GroupNorm, GroupNormConfig, Initializer, LayerNorm,
+        LayerNormConfig, PaddingConfig2d,
+        conv::{Conv2d, Conv2dConfig},
+    },
+    tensor::{Device, Tensor, activation::gelu_approximate},
+};
+
+use super::vit::{BlockConfig, Encoder};
+use crate::umm::config::{NORM_GROUPS, UmmConfig};
+
+/// Image to patch features, `vision_model` in a checkpoint.
+#[derive(Module, Debug)]
+pub struct VisionModel {
+    pub embeddings: Embeddings,
+    pub encoder: Encoder,
+    pub post_layernorm: LayerNorm,
+}
+
+impl VisionModel {
+    pub fn new(config: &UmmConfig, device: &Device) -> Self {
+        let vision = &config.vision;
+        let block = BlockConfig {
+            hidden_size: vision.hidden_size,
+            num_attention_heads: vision.num_attention_heads,
+            intermediate_size: vision.intermediate_size,
+            layer_norm_eps: vision.layer_norm_eps,
+        };
+        Self {
+            embeddings: Embeddings::new(config, device),
+            encoder: Encoder::new(&block, vision.num_hidden_layers, device),
+            post_layernorm: LayerNormConfig::new(vision.hidden_size)
+                .with_epsilon(vision.layer_norm_eps)
+                .init(device),
+        }
+    }
+
+    /// Patch features of images.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, 3, image_size, image_size]`, values in [-1, 1]
+    /// - returns `[batch, vision_tokens, hidden]`, row by row
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<3> {
+        self.post_layernorm.forward(self.encoder.forward(self.embeddings.forward(images)))
+    }
+}
+
+/// Stem and position embedding.
+#[derive(Module, Debug)]
+pub struct Embeddings {
+    pub stem: Vec<StemStage>,
+    pub position_embedding: Embedding,
+}
+
+impl Embeddings {
+    fn new(config: &UmmConfig, device: &Device) -> Self {
+        let [a, b] = config.vision.stem_channels;
+        let channels = [3, a, b, config.vision.hidden_size];
+        Self {
+            stem: channels.windows(2).map(|c| StemStage::new(c[0], c[1], device)).collect(),
+            position_embedding: EmbeddingConfig::new(config.vision_tokens(), config.vision.hidden_size)
+                .with_initializer(Initializer::Normal { mean: 0.0, std: 0.02 })
+                .init(device),
+        }
+    }
+
+    fn forward(&self, images: Tensor<4>) -> Tensor<3> {
+        let x = self.stem.iter().fold(images, |x, stage| stage.forward(x));
+        let x: Tensor<3> = x.flatten(2, 3);
+        x.swap_dims(1, 2) + self.position_embedding.weight.val().unsqueeze()
+    }
+}
+
+/// Stride-2 3×3 convolution, GroupNorm, GELU.
+#[derive(Module, Debug)]
+pub struct StemStage {
+    pub conv: Conv2d,
+    pub norm: GroupNorm,
+}
+
+impl StemStage {
+    fn new(from: usize, to: usize, device: &Device) -> Self {
+        Self {
+            conv: Conv2dConfig::new([from, to], [3, 3])
+                .with_stride([2, 2])
+                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+                .with_bias(false)
+                .init(device),
+            norm: GroupNormConfig::new(NORM_GROUPS, to).init(device),
+        }
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        gelu_approximate(self.norm.forward(self.conv.forward(x)))
+    }
+}

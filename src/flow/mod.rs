@@ -1,0 +1,5 @@
+//! Rectified flow: times, loss and samplers.
+
+pub mod loss;
+pub mod sampler;
+pub mod schedule;

@@ -1,0 +1,180 @@
+//! A loaded model with its tokenizer and device: describe, draw, redraw. The command line and the
+//! browser both stand on this.
+
+use burn::tensor::{Device, Tensor};
+use image::RgbImage;
+use serde::Deserialize;
+
+use crate::{
+    Error, Result,
+    flow::sampler::{Denoiser, Sampler, SamplerConfig},
+    image::{fit, from_tensor, to_tensor},
+    random,
+    text::{NULL_CAPTION, Tokenizer},
+    umm::{Context, Decoding, TextBatch, Umm, UmmConfig},
+    weights::ModelFiles,
+};
+
+/// The question of a plain description, and the text beside an image to be redrawn.
+pub const DESCRIBE: &str = "describe the image";
+
+/// Everything one model needs to work.
+pub struct Pipeline {
+    pub umm: Umm,
+    pub config: UmmConfig,
+    pub tokenizer: Tokenizer,
+    device: Device,
+    /// Styles that the model draws in; the first is used where a prompt names none.
+    styles: Vec<String>,
+}
+
+/// What `config.json` says beside the sizes.
+#[derive(Deserialize)]
+struct Trained {
+    #[serde(default)]
+    styles: Vec<String>,
+}
+
+impl Pipeline {
+    /// Builds the pipeline of a model directory.
+    ///
+    /// # Errors
+    /// Those of [`ModelFiles::build`].
+    pub fn new(files: &ModelFiles, device: &Device) -> Result<Self> {
+        let (umm, config, tokenizer) = files.build(device)?;
+        let trained: Trained = serde_json::from_slice(&files.config).map_err(Error::weights_format)?;
+        Ok(Self { umm, config, tokenizer, device: device.clone(), styles: trained.styles })
+    }
+
+    /// The understanding embeddings of a picture of any size, `[1, visual_tokens, hidden]`.
+    pub fn embed(&self, image: &RgbImage) -> Tensor<3> {
+        let square = fit(image, self.config.image_size as u32);
+        self.umm.embed(to_tensor(&[square], &self.device))
+    }
+
+    /// Answers a question about a picture.
+    ///
+    /// # Errors
+    /// `bad_input` for unknown words and questions that are too long.
+    pub async fn describe(&self, image: &RgbImage, question: &str, decoding: Decoding) -> Result<String> {
+        let question = self.tokenizer.encode(question)?;
+        let answer = self.umm.describe(Some(self.embed(image)), &question, decoding).await?;
+        Ok(self.tokenizer.decode(&answer))
+    }
+
+    /// Starts drawing a prompt; one picture a seed.
+    ///
+    /// # Errors
+    /// `bad_input` for unknown words and prompts that are too long.
+    pub fn generate(&self, prompt: &str, seeds: &[u64], config: SamplerConfig) -> Result<Drawing<'_>> {
+        let tokens = self.prompt(prompt)?;
+        self.draw(&vec![tokens; seeds.len()], None, seeds, config)
+    }
+
+    /// Starts redrawing a picture from its understanding embeddings (`[1, visual_tokens, hidden]`)
+    /// alone.
+    ///
+    /// # Errors
+    /// `bad_input` if the embeddings have another shape.
+    pub fn reconstruct(&self, embeddings: Tensor<3>, seed: u64, config: SamplerConfig) -> Result<Drawing<'_>> {
+        let expected = [1, self.config.visual_tokens(), self.config.vision.hidden_size];
+        if embeddings.dims() != expected {
+            let found = embeddings.dims();
+            return Err(Error::bad_input(format!("embeddings have shape {found:?}, expected {expected:?}")));
+        }
+        let template = self.tokenizer.encode(DESCRIBE)?;
+        self.draw(&[template], Some(embeddings), &[seed], config)
+    }
+
+    /// Token ids of a prompt, in the first style where it names none.
+    fn prompt(&self, prompt: &str) -> Result<Vec<u32>> {
+        let mut ids = self.tokenizer.encode(prompt)?;
+        let names_style = |style: &String| self.tokenizer.id(style).is_some_and(|id| ids.contains(&id));
+        if let Some(first) = self.styles.first()
+            && !self.styles.iter().any(names_style)
+        {
+            ids.extend(self.tokenizer.encode(&format!("{first} style"))?);
+        }
+        let most = self.umm.understanding.max_length();
+        if ids.len() > most {
+            return Err(Error::bad_input(format!("the prompt has {} tokens, at most {most} fit", ids.len())));
+        }
+        Ok(ids)
+    }
+
+    fn draw(
+        &self,
+        prompts: &[Vec<u32>],
+        visual: Option<Tensor<3>>,
+        seeds: &[u64],
+        config: SamplerConfig,
+    ) -> Result<Drawing<'_>> {
+        if seeds.is_empty() {
+            return Err(Error::bad_input("no seeds: ask for at least one picture"));
+        }
+        if config.steps == 0 || config.steps > 1000 || !config.guidance_scale.is_finite() {
+            return Err(Error::bad_input("steps must be 1 to 1000 and the guidance scale a number"));
+        }
+        let image_tokens = self.config.latent_tokens();
+        let nothing = vec![self.tokenizer.encode(NULL_CAPTION)?; seeds.len()];
+        let conditional = self.umm.context(&TextBatch::prompts(prompts), visual);
+        let unconditional = self.umm.context(&TextBatch::prompts(&nothing), None);
+        let both = conditional.clone().stack(unconditional, image_tokens);
+        let shape = [1, image_tokens, self.config.autoencoder.latent_channels];
+        let noise = seeds.iter().map(|seed| random::noise(&mut random::stream(*seed, 0), shape, &self.device));
+        let noise = Tensor::cat(noise.collect(), 0);
+        let guided = Guided { umm: &self.umm, conditional, both };
+        Ok(Drawing { pipeline: self, sampler: Sampler::new(guided, noise, config) })
+    }
+}
+
+/// Pictures being drawn, a step a call; may be dropped at any time.
+pub struct Drawing<'a> {
+    pipeline: &'a Pipeline,
+    sampler: Sampler<Guided<'a>>,
+}
+
+impl Drawing<'_> {
+    /// One denoising step; false once the last has been made.
+    pub fn advance(&mut self) -> bool {
+        self.sampler.advance()
+    }
+
+    /// Steps made and steps in all.
+    pub fn progress(&self) -> (usize, usize) {
+        self.sampler.progress()
+    }
+
+    /// The pictures as the model now expects them to become.
+    pub async fn preview(&self) -> Result<Vec<RgbImage>> {
+        self.decode(self.sampler.clean_estimate()).await
+    }
+
+    /// The pictures at the current step; the result once [`Drawing::advance`] is false.
+    pub async fn images(&self) -> Result<Vec<RgbImage>> {
+        self.decode(self.sampler.latents()).await
+    }
+
+    async fn decode(&self, latents: Tensor<3>) -> Result<Vec<RgbImage>> {
+        from_tensor(self.pipeline.umm.autoencoder.decode(latents)).await
+    }
+}
+
+/// The generation expert with both of guidance's branches in one batch.
+struct Guided<'a> {
+    umm: &'a Umm,
+    conditional: Context,
+    both: Context,
+}
+
+impl Denoiser for Guided<'_> {
+    fn denoise(&self, noisy: &Tensor<3>, time: f32, unconditional: bool) -> (Tensor<3>, Option<Tensor<3>>) {
+        let batch = noisy.dims()[0];
+        if !unconditional {
+            return (self.umm.denoise(noisy.clone(), &vec![time; batch], &self.conditional), None);
+        }
+        let twice = Tensor::cat(vec![noisy.clone(), noisy.clone()], 0);
+        let clean = self.umm.denoise(twice, &vec![time; 2 * batch], &self.both);
+        (clean.clone().narrow(0, 0, batch), Some(clean.narrow(0, batch, batch)))
+    }
+}

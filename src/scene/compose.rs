@@ -1,0 +1,212 @@
+//! Scenes: drawn by lot from a world for a pool, exactly described, and painted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::{self, Place, Relation};
+use super::random::Random;
+use super::recolour::Colour;
+use super::split::{Pool, Split, Tier};
+use super::sprites::{Archive, Bank};
+use super::world::World;
+use super::{SIZE, raster};
+use crate::{Error, Result};
+
+/// One object of a scene.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SceneObject {
+    pub noun: String,
+    pub style: String,
+    /// The colour it was given; `None` leaves it as it is by nature.
+    pub colour: Option<Colour>,
+    /// The colour the noun has by nature, where styles agree on one.
+    pub natural_colour: Option<Colour>,
+    /// Centre and side, pixels.
+    pub cx: i32,
+    pub cy: i32,
+    pub size: i32,
+}
+
+/// Everything there is to know about an image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scene {
+    /// One object, two different ones, or `count` of the same.
+    pub objects: Vec<SceneObject>,
+    pub style: String,
+    pub background: [u8; 3],
+    /// Of `objects[0]` to `objects[1]`.
+    pub relation: Option<Relation>,
+    pub count: Option<u32>,
+}
+
+/// Plain backgrounds; the first three are too light for a white object to stand out.
+const BACKGROUNDS: [[u8; 3]; 6] =
+    [[255, 255, 255], [245, 245, 240], [250, 235, 235], [225, 235, 250], [235, 250, 230], [215, 215, 220]];
+const TOO_LIGHT: usize = 3;
+
+/// Draws of a scene that a pool refuses, after which the world is called impossible.
+const ATTEMPTS: usize = 1000;
+
+/// Makes the scenes of one world.
+pub struct Engine {
+    world: World,
+    bank: Bank,
+    split: Split,
+}
+
+impl Engine {
+    /// Renders the world's sprites and draws its split.
+    ///
+    /// Fails with `bad_input` for a world that cannot be.
+    pub fn new(world: World) -> Result<Self> {
+        Self::with_archive(world, Archive::embedded()?)
+    }
+
+    /// The same with sprites from another archive, such as the held-out style's.
+    pub fn with_archive(world: World, archive: &Archive) -> Result<Self> {
+        world.validate()?;
+        let bank = Bank::new(archive, &world.nouns, &world.styles)?;
+        for style in &world.styles {
+            if !world.nouns.iter().any(|noun| bank.has(noun, style)) {
+                return Err(Error::bad_input(format!("world: no noun is drawn in style {style:?}")));
+            }
+        }
+        let natural: BTreeMap<String, BTreeSet<Colour>> = world
+            .nouns
+            .iter()
+            .map(|noun| {
+                let colours = world.styles.iter().filter_map(|style| bank.modal_colour(noun, style));
+                (noun.clone(), colours.collect())
+            })
+            .collect();
+        let split = Split::new(&world.natural_only, natural);
+        Ok(Self { world, bank, split })
+    }
+
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    pub fn bank(&self) -> &Bank {
+        &self.bank
+    }
+
+    pub fn split(&self) -> &Split {
+        &self.split
+    }
+
+    /// The world's noun-colour pairs of a tier that at least one style can show.
+    pub fn pairs(&self, tier: Tier) -> Vec<(String, Colour)> {
+        let mut pairs = Vec::new();
+        for noun in &self.world.nouns {
+            let shown: BTreeSet<Colour> =
+                self.world.styles.iter().flat_map(|style| self.bank.colours(noun, style)).collect();
+            let of_tier = shown.into_iter().filter(|colour| self.split.tier(noun, *colour) == tier);
+            pairs.extend(of_tier.map(|colour| (noun.clone(), colour)));
+        }
+        pairs
+    }
+
+    /// The scene number `index` of a pool and seed, independent of all others.
+    ///
+    /// Fails with `bad_input` when the pool refuses everything the world has.
+    pub fn scene(&self, pool: Pool, seed: u64, index: u64) -> Result<Scene> {
+        let mut random = Random::new(seed, index);
+        for _ in 0..ATTEMPTS {
+            if let Some(scene) = self.attempt(pool, &mut random) {
+                return Ok(scene);
+            }
+        }
+        Err(Error::bad_input(format!(
+            "world: the {} pool refuses every scene; add nouns or styles",
+            pool.name()
+        )))
+    }
+
+    fn attempt(&self, pool: Pool, random: &mut Random) -> Option<Scene> {
+        let style = random.pick(&self.world.styles)?.as_str();
+        let kinds = self.world.kinds;
+        let kind = random.unit();
+        let (first, colour) = self.thing(pool, style, random)?;
+        let (things, places, relation, count) = if kind < kinds.single {
+            let place = layout::single(self.world.layout, random);
+            (vec![(first, colour)], vec![place], None, None)
+        } else if kind < kinds.single + kinds.two {
+            let (second, other) = self.thing(pool, style, random)?;
+            if !self.split.allows_combination(pool, first, second) {
+                return None;
+            }
+            let relation = *random.pick(&Relation::ALL)?;
+            let places = layout::pair(self.world.layout, relation, random).to_vec();
+            (vec![(first, colour), (second, other)], places, Some(relation), None)
+        } else {
+            let count = random.between(2, 4) as u32;
+            if !self.split.allows_count(pool, first, count) {
+                return None;
+            }
+            let places = layout::group(self.world.layout, count, random);
+            (vec![(first, colour); count as usize], places, None, Some(count))
+        };
+        let background = self.background(&things, style, random);
+        let objects = things
+            .into_iter()
+            .zip(places)
+            .map(|((noun, colour), Place { cx, cy, size })| SceneObject {
+                noun: noun.to_owned(),
+                style: style.to_owned(),
+                colour,
+                natural_colour: self.bank.natural_colour(noun, style),
+                cx,
+                cy,
+                size,
+            })
+            .collect();
+        Some(Scene { objects, style: style.to_owned(), background, relation, count })
+    }
+
+    /// A noun that the style has, and a colour for it that the pool allows.
+    fn thing(&self, pool: Pool, style: &str, random: &mut Random) -> Option<(&str, Option<Colour>)> {
+        let noun = random.pick(&self.world.nouns)?.as_str();
+        if !self.bank.has(noun, style) {
+            return None;
+        }
+        let colour = if random.chance(self.world.recolour) {
+            let allowed: Vec<_> = self
+                .bank
+                .colours(noun, style)
+                .filter(|colour| self.split.allows_colour(pool, noun, *colour))
+                .collect();
+            random.pick(&allowed).copied()
+        } else {
+            None
+        };
+        Some((noun, colour))
+    }
+
+    fn background(&self, things: &[(&str, Option<Colour>)], style: &str, random: &mut Random) -> [u8; 3] {
+        let white = things.iter().any(|(noun, colour)| {
+            colour.or_else(|| self.bank.modal_colour(noun, style)) == Some(Colour::White)
+        });
+        let from = if white { TOO_LIGHT } else { 0 };
+        BACKGROUNDS[from + random.below(BACKGROUNDS.len() - from)]
+    }
+
+    /// Paints a scene: RGB bytes `[SIZE, SIZE, 3]`.
+    ///
+    /// Fails with `bad_input` for a scene that shows what the world lacks.
+    pub fn render(&self, scene: &Scene) -> Result<Vec<u8>> {
+        let mut canvas: Vec<f32> =
+            scene.background.map(f32::from).into_iter().cycle().take(SIZE * SIZE * 3).collect();
+        for object in &scene.objects {
+            let pixels = self.bank.pixels(&object.noun, &object.style, object.colour).ok_or_else(|| {
+                let colour = object.colour.map_or("natural", Colour::name);
+                Error::bad_input(format!("no sprite for {colour} {} in {}", object.noun, object.style))
+            })?;
+            let corner = |centre: i32| centre - object.size / 2;
+            let size = usize::try_from(object.size).unwrap_or(1);
+            raster::draw(&mut canvas, pixels, size, corner(object.cx), corner(object.cy));
+        }
+        Ok(canvas.into_iter().map(|c| (c + 0.5) as u8).collect())
+    }
+}

@@ -1,0 +1,151 @@
+//! The transformer block of both experts: RMSNorm, attention with normalised queries and keys, MLP.
+
+use burn::{
+    module::Module,
+    nn::{Initializer, Linear, LinearConfig, RmsNorm, RmsNormConfig},
+    tensor::{Bool, Device, Tensor, activation::gelu_approximate},
+};
+
+use super::attention::{attend, merge_heads, split_heads};
+
+/// Sizes of a block.
+#[derive(Clone, Debug)]
+pub struct BlockConfig {
+    pub hidden_size: usize,
+    pub num_attention_heads: usize,
+    pub intermediate_size: usize,
+    pub rms_norm_eps: f64,
+}
+
+/// Keys and values of one layer, `[batch, heads, tokens, head_dim]` each.
+#[derive(Clone, Debug)]
+pub struct KeyValue {
+    pub key: Tensor<4>,
+    pub value: Tensor<4>,
+}
+
+impl KeyValue {
+    /// These tokens, then `after`'s.
+    pub fn then(&self, after: &Self) -> Self {
+        Self {
+            key: Tensor::cat(vec![self.key.clone(), after.key.clone()], 2),
+            value: Tensor::cat(vec![self.value.clone(), after.value.clone()], 2),
+        }
+    }
+}
+
+/// A block of either expert.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// Scale, shift and gate for attention, then for the MLP; only where a condition modulates
+    /// the block (adaLN-zero, DiT section 3.2).
+    pub adaln: Option<Linear>,
+    pub norm1: RmsNorm,
+    /// Queries, keys and values in one projection, stacked in this order.
+    pub qkv: Linear,
+    pub q_norm: RmsNorm,
+    pub k_norm: RmsNorm,
+    pub proj: Linear,
+    pub norm2: RmsNorm,
+    pub fc1: Linear,
+    pub fc2: Linear,
+    heads: usize,
+}
+
+impl Block {
+    pub fn new(config: &BlockConfig, device: &Device) -> Self {
+        let hidden = config.hidden_size;
+        let norm = |size| RmsNormConfig::new(size).with_epsilon(config.rms_norm_eps).init(device);
+        let head_dim = hidden / config.num_attention_heads;
+        Self {
+            adaln: None,
+            norm1: norm(hidden),
+            qkv: LinearConfig::new(hidden, 3 * hidden).init(device),
+            q_norm: norm(head_dim),
+            k_norm: norm(head_dim),
+            proj: LinearConfig::new(hidden, hidden).init(device),
+            norm2: norm(hidden),
+            fc1: LinearConfig::new(hidden, config.intermediate_size).init(device),
+            fc2: LinearConfig::new(config.intermediate_size, hidden).init(device),
+            heads: config.num_attention_heads,
+        }
+    }
+
+    /// The same block with a condition that starts without effect.
+    pub fn conditioned(mut self, device: &Device) -> Self {
+        let [hidden, _] = self.qkv.weight.dims();
+        let zero = LinearConfig::new(hidden, 6 * hidden).with_initializer(Initializer::Zeros);
+        self.adaln = Some(zero.init(device));
+        self
+    }
+
+    /// Plain pre-norm block, as the understanding expert uses it.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, tokens, hidden]`
+    /// - `before`: keys and values of earlier tokens, which these tokens see too
+    /// - `hidden`: `[batch, 1, tokens, earlier + tokens]`, true where a key must not be seen
+    /// - returns the block's output and these tokens' own keys and values
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        before: Option<&KeyValue>,
+        hidden: Option<Tensor<4, Bool>>,
+    ) -> (Tensor<3>, KeyValue) {
+        let (attention, own) = self.attention(self.norm1.forward(x.clone()), before, hidden);
+        let x = x + attention;
+        (x.clone() + self.mlp(self.norm2.forward(x)), own)
+    }
+
+    /// The block modulated by a condition, as the generation expert uses it.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, tokens, hidden]`
+    /// - `condition`: `[batch, 1, hidden]`
+    /// - `before`: the context's keys and values in this layer
+    /// - `hidden`: `[batch, 1, tokens, context + tokens]`, true where a key must not be seen
+    pub fn forward_conditioned(
+        &self,
+        x: Tensor<3>,
+        condition: Tensor<3>,
+        before: &KeyValue,
+        hidden: Option<Tensor<4, Bool>>,
+    ) -> Tensor<3> {
+        let Some(adaln) = &self.adaln else {
+            return self.forward(x, Some(before), hidden).0;
+        };
+        let size = x.dims()[2];
+        let modulation = adaln.forward(condition);
+        let part = |i: usize| modulation.clone().narrow(2, i * size, size);
+        let h = self.norm1.forward(x.clone()) * (part(0) + 1.0) + part(1);
+        let x = x + self.attention(h, Some(before), hidden).0 * part(2);
+        let h = self.norm2.forward(x.clone()) * (part(3) + 1.0) + part(4);
+        x + self.mlp(h) * part(5)
+    }
+
+    /// Attention of normalised tokens over earlier keys and their own.
+    fn attention(
+        &self,
+        x: Tensor<3>,
+        before: Option<&KeyValue>,
+        hidden: Option<Tensor<4, Bool>>,
+    ) -> (Tensor<3>, KeyValue) {
+        let [query, key, value] = self.project(x);
+        let own = KeyValue { key, value };
+        let all = before.map_or_else(|| own.clone(), |before| before.then(&own));
+        let y = attend(query, all.key, all.value, hidden);
+        (self.proj.forward(merge_heads(y)), own)
+    }
+
+    /// `fc2(gelu(fc1(x)))` with the tanh approximation of GELU.
+    fn mlp(&self, x: Tensor<3>) -> Tensor<3> {
+        self.fc2.forward(gelu_approximate(self.fc1.forward(x)))
+    }
+
+    fn project(&self, x: Tensor<3>) -> [Tensor<4>; 3] {
+        let size = x.dims()[2];
+        let qkv = self.qkv.forward(x);
+        let part = |i| split_heads(qkv.clone().narrow(2, i * size, size), self.heads);
+        [self.q_norm.forward(part(0)), self.k_norm.forward(part(1)), part(2)]
+    }
+}

@@ -1,0 +1,63 @@
+//! From patch features to the understanding embeddings.
+
+use burn::{
+    module::{Module, Param},
+    nn::{Initializer, Linear, LinearConfig, RmsNorm, RmsNormConfig},
+    tensor::{Device, Tensor, TensorData, activation::gelu_approximate},
+};
+
+use super::config::UmmConfig;
+
+/// Merges each 2×2 block of patch features, then a residual MLP, then visual position embeddings.
+#[derive(Module, Debug)]
+pub struct Connector {
+    pub merge: Linear,
+    pub norm: RmsNorm,
+    pub fc1: Linear,
+    pub fc2: Linear,
+    pub position_embedding: Param<Tensor<2>>,
+}
+
+impl Connector {
+    /// Starts as the average of the four patches, so that merged tokens stay where words lie.
+    pub fn new(config: &UmmConfig, device: &Device) -> Self {
+        let hidden = config.vision.hidden_size;
+        let mut merge = LinearConfig::new(4 * hidden, hidden).init(device);
+        let mut average = vec![0f32; 4 * hidden * hidden];
+        for row in 0..4 * hidden {
+            average[row * hidden + row % hidden] = 0.25;
+        }
+        merge.weight = Param::from_data(TensorData::new(average, [4 * hidden, hidden]), device);
+        merge.bias = Some(Initializer::Zeros.init([hidden], device));
+        let zero = LinearConfig::new(config.connector.intermediate_size, hidden)
+            .with_initializer(Initializer::Zeros);
+        Self {
+            merge,
+            norm: RmsNormConfig::new(hidden)
+                .with_epsilon(config.understanding.rms_norm_eps)
+                .init(device),
+            fc1: LinearConfig::new(hidden, config.connector.intermediate_size).init(device),
+            fc2: zero.init(device),
+            position_embedding: Initializer::Normal { mean: 0.0, std: 0.02 }
+                .init([config.visual_tokens(), hidden], device),
+        }
+    }
+
+    /// The understanding embeddings of images.
+    ///
+    /// # Shapes
+    /// - `features`: `[batch, vision_tokens, hidden]`, a square grid row by row
+    /// - returns `[batch, vision_tokens / 4, hidden]`
+    pub fn forward(&self, features: Tensor<3>) -> Tensor<3> {
+        let [batch, tokens, hidden] = features.dims();
+        let half = tokens.isqrt() / 2;
+        let blocks: Tensor<6> = features.reshape([batch, half, 2, half, 2, hidden]);
+        let merged = self
+            .merge
+            .forward(blocks.swap_dims(2, 3).reshape([batch, half * half, 4 * hidden]));
+        let residual = self.fc2.forward(gelu_approximate(
+            self.fc1.forward(self.norm.forward(merged.clone())),
+        ));
+        merged + residual + self.position_embedding.val().unsqueeze()
+    }
+}

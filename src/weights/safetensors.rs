@@ -1,0 +1,230 @@
+//! Module weights from and to safetensors, under PyTorch's names and layouts.
+//!
+//! Burn stores a linear weight as `[in, out]` and calls a norm's parameters `gamma` and `beta`;
+//! files hold `[out, in]`, `weight` and `bias`.
+
+use std::collections::BTreeMap;
+
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    tensor::{Shape, Tensor, TensorData},
+};
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use crate::{Error, Result, umm::describe::read};
+
+/// Most names listed in one message.
+const LISTED: usize = 4;
+
+/// Replaces every float parameter of `module` by the file's tensor of its name.
+///
+/// # Errors
+/// `weights_format` for a damaged file or values that are not finite, `weights_shape` for missing,
+/// unexpected and misshapen tensors, each by name.
+pub fn load<M: Module>(module: M, bytes: &[u8]) -> Result<M> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| {
+        Error::weights_format(format!("not a complete safetensors file ({e}); fetch it again"))
+    })?;
+    let expected = names(&module);
+    check(&expected, &file)?;
+    let mut loader = Loader { file: &file, path: Path::default(), error: None };
+    let module = module.map(&mut loader);
+    loader.error.map_or(Ok(module), Err)
+}
+
+/// How weights are stored in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    F16,
+    F32,
+}
+
+/// All float parameters of `module` as a safetensors file, tensor by tensor.
+pub async fn save<M: Module>(module: &M, precision: Precision) -> Result<Vec<u8>> {
+    let mut collector = Collector::default();
+    module.visit(&mut collector);
+    let mut stored = BTreeMap::new();
+    for (name, tensor, shape) in collector.tensors {
+        stored.insert(name, (encode(&read(tensor).await?, precision), shape));
+    }
+    let dtype = match precision {
+        Precision::F16 => Dtype::F16,
+        Precision::F32 => Dtype::F32,
+    };
+    let views = stored.iter().map(|(name, (bytes, shape))| {
+        TensorView::new(dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
+    });
+    let views: Vec<_> = views.collect::<std::result::Result<_, _>>().map_err(Error::internal)?;
+    safetensors::serialize(views, None).map_err(Error::internal)
+}
+
+/// Names and file shapes of all float parameters.
+pub fn names<M: Module>(module: &M) -> BTreeMap<String, Vec<usize>> {
+    let mut names = Names::default();
+    module.visit(&mut names);
+    names.shapes
+}
+
+fn check(expected: &BTreeMap<String, Vec<usize>>, file: &SafeTensors) -> Result<()> {
+    let present: BTreeMap<String, Vec<usize>> =
+        file.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect();
+    let missing: Vec<_> = expected.keys().filter(|n| !present.contains_key(*n)).cloned().collect();
+    let extra: Vec<_> = present.keys().filter(|n| !expected.contains_key(*n)).cloned().collect();
+    let misshapen: Vec<String> = expected
+        .iter()
+        .filter_map(|(name, shape)| {
+            let found = present.get(name)?;
+            (found != shape).then(|| format!("{name} is {found:?}, expected {shape:?}"))
+        })
+        .collect();
+    let mut problems = Vec::new();
+    for (what, names) in [("missing", missing), ("unexpected", extra), ("misshapen", misshapen)] {
+        if !names.is_empty() {
+            let more = names.len().saturating_sub(LISTED);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            problems.push(format!("{what}: {}{more}", names[..names.len().min(LISTED)].join(", ")));
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::weights_shape(format!(
+        "the weights do not fit this model's config.json ({})",
+        problems.join("; ")
+    )))
+}
+
+/// The dotted name of the current parameter, and whether its file layout is transposed.
+#[derive(Default)]
+struct Path(Vec<(String, bool)>);
+
+impl Path {
+    fn enter(&mut self, name: &str, container: &str) {
+        self.0.push((name.to_owned(), container == "Struct:Linear"));
+    }
+
+    fn exit(&mut self) {
+        self.0.pop();
+    }
+
+    fn name(&self) -> String {
+        let parts = self.0.iter().map(|(name, _)| match name.as_str() {
+            "gamma" => "weight",
+            "beta" => "bias",
+            other => other,
+        });
+        parts.collect::<Vec<_>>().join(".")
+    }
+
+    fn is_transposed<const D: usize>(&self) -> bool {
+        D == 2 && self.0.last().is_some_and(|(_, linear)| *linear)
+    }
+}
+
+#[derive(Default)]
+struct Names {
+    path: Path,
+    shapes: BTreeMap<String, Vec<usize>>,
+}
+
+impl ModuleVisitor for Names {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let mut shape: Vec<usize> = param.lazy_shape().dims::<D>().to_vec();
+        if self.path.is_transposed::<D>() {
+            shape.reverse();
+        }
+        self.shapes.insert(self.path.name(), shape);
+    }
+}
+
+#[derive(Default)]
+struct Collector {
+    path: Path,
+    tensors: Vec<(String, Tensor<1>, Vec<usize>)>,
+}
+
+impl ModuleVisitor for Collector {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = param.val().without_autodiff();
+        let tensor = if self.path.is_transposed::<D>() { tensor.transpose() } else { tensor };
+        let shape = tensor.dims().to_vec();
+        let count = shape.iter().product::<usize>();
+        self.tensors.push((self.path.name(), tensor.reshape([count]), shape));
+    }
+}
+
+struct Loader<'a> {
+    file: &'a SafeTensors<'a>,
+    path: Path,
+    error: Option<Error>,
+}
+
+impl ModuleMapper for Loader<'_> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.name();
+        let values = self.file.tensor(&name).map_err(Error::internal);
+        match values.and_then(|view| decode(&name, &view).map(|v| (v, view.shape().to_vec()))) {
+            Ok((values, shape)) => {
+                let device = param.lazy_device().without_autodiff();
+                let tensor = Tensor::<D>::from_data(TensorData::new(values, Shape::from(shape)), &device);
+                let tensor = if self.path.is_transposed::<D>() { tensor.transpose() } else { tensor };
+                let id = param.id;
+                param.transform_for_load(tensor, id)
+            }
+            Err(error) => {
+                self.error.get_or_insert(error);
+                param
+            }
+        }
+    }
+}
+
+/// The values of a stored tensor as f32.
+fn decode(name: &str, view: &TensorView) -> Result<Vec<f32>> {
+    let bytes = view.data();
+    let values: Vec<f32> = match view.dtype() {
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        other => {
+            let message = format!("{name} has dtype {other:?}, expected F32, F16 or BF16");
+            return Err(Error::weights_format(message));
+        }
+    };
+    if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+        return Err(Error::weights_format(format!("{name} holds {value}; the file is damaged")));
+    }
+    Ok(values)
+}
+
+fn encode(values: &[f32], precision: Precision) -> Vec<u8> {
+    match precision {
+        Precision::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        Precision::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+    }
+}

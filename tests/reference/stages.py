@@ -1,0 +1,212 @@
+"""The five training stages. A stage says what it trains, what it needs cached, and what its loss is on one batch."""
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from data import COLOURS, NULL_CAPTION, Pack, pad
+from flow import flow_loss, sample_times
+from model import Context, Umm
+
+ORDER = ["autoencoder", "encoder", "understanding", "generation", "connector"]
+
+
+@torch.no_grad()
+def cached(function, pack: Pack, batch: int = 250) -> Tensor:
+    """function(pixels) over a whole pool, kept as f16."""
+    return torch.cat([function(pack.pixels(slice(i, i + batch))).half() for i in range(0, len(pack), batch)])
+
+
+def answer_loss(logits: Tensor, text: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the answer's tokens, each predicted from the position before it. logits [B, T, V], text [B, T].
+
+    Returns the mean over all answer tokens, and the fraction of samples answered without a mistake.
+    """
+    position = torch.arange(1, text.shape[1])
+    answer = (position >= prefix[:, None]) & (text[:, 1:] != 0)         # [B, T - 1]
+    loss = F.cross_entropy(logits[:, :-1][answer], text[:, 1:][answer])
+    exact = ((logits[:, :-1].argmax(-1) == text[:, 1:]) | ~answer).all(1)
+    return loss, exact.float().mean()
+
+
+def sigmoid_loss(scores: Tensor, words: Tensor) -> Tensor:
+    """SigLIP's loss with single words as texts: scores, words [B, V], words 1 where the caption names it."""
+    return F.binary_cross_entropy_with_logits(scores, words, reduction="none").sum(1).mean()
+
+
+def word_scores(features: Tensor, embedding: Tensor, bias: Tensor) -> Tensor:
+    """features [B, 64, D] max-pooled over the grid, against every word's embedding [V, D] -> [B, V]."""
+    return features.amax(1) @ embedding.T + bias
+
+
+def reconstruction_loss(output: Tensor, image: Tensor, latent: Tensor) -> Tensor:
+    """L1 + 2 MSE + 4 MSE of 4x4 averages (else colours come out dull) + L1 of gradients, and a pull of latents to zero."""
+    d = output - image
+    gradients = (d[:, :, 1:] - d[:, :, :-1]).abs().mean() + (d[:, :, :, 1:] - d[:, :, :, :-1]).abs().mean()
+    return d.abs().mean() + 2 * (d**2).mean() + 4 * (F.avg_pool2d(d, 4) ** 2).mean() + gradients + 1e-3 * (latent**2).mean()
+
+
+def psnr(output: Tensor, image: Tensor) -> float:   # of images in [-1, 1]
+    return -10 * math.log10(((output - image) ** 2).mean().item() / 4)
+
+
+class Stage:
+    trains: tuple[str, ...]                         # prefixes of the trained parameters
+
+    def __init__(self, model: Umm, settings: dict, pack: Pack, seed: int):
+        self.model, self.settings, self.pack = model, settings, pack
+        self.rng = np.random.default_rng(seed)
+        self.extra: dict[str, torch.nn.Parameter] = {}      # trained here, but not part of the model
+        self.prepare()
+
+    def prepare(self):
+        pass
+
+    def finish(self):
+        pass
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        own = [p for n, p in self.model.named_parameters() if n.startswith(self.trains)]
+        return own + list(self.extra.values())
+
+    def draw(self, count: int) -> np.ndarray:
+        return self.rng.integers(0, len(self.pack), count)
+
+    def questions(self, index, after: list[list[int]] | None = None) -> tuple[Tensor, Tensor]:
+        """Text [B, T] = (caption given) question answer, and how many tokens of it are prompt [B]."""
+        rows, prefix = [], []
+        for k, i in enumerate(index):
+            question, answer = self.pack.question(i, self.rng)
+            prompt = (after[k] if after else []) + question
+            rows.append(prompt + answer)
+            prefix.append(len(prompt))
+        return pad(rows), torch.tensor(prefix)
+
+
+class EncoderStage(Stage):
+    """Vision tower and word embeddings together: features of an image score the words of its caption."""
+    trains = ("vision_model.", "understanding.token_embedding.")
+
+    def prepare(self):
+        vocabulary = self.model.understanding.token_embedding.num_embeddings
+        self.extra = {"word_bias": torch.nn.Parameter(torch.zeros(vocabulary))}
+        token = lambda word: self.pack.text.encode(word)[0]
+        self.nouns = sorted({token(n) for names in self.pack.nouns for n in names})
+        colour = {c: token(c) for c in COLOURS}
+        self.words = torch.zeros(len(self.pack), vocabulary)
+        for i, (nouns, colours) in enumerate(zip(self.pack.nouns, self.pack.colours)):
+            self.words[i, [token(n) for n in nouns] + [colour[c] for c in colours]] = 1
+
+    def loss(self) -> tuple[Tensor, dict]:
+        index = self.draw(self.settings["batch"])
+        features = self.model.vision_model(self.pack.pixels(index))
+        scores = word_scores(features, self.model.understanding.token_embedding.weight, self.extra["word_bias"])
+        words = self.words[index]
+        best = scores[:, self.nouns].argmax(1, keepdim=True)
+        hit = words[:, self.nouns].gather(1, best).mean().item()
+        return sigmoid_loss(scores, words), {"noun_hit": hit}
+
+    def finish(self):
+        understanding = self.model.understanding
+        understanding.lm_head.weight.data.copy_(understanding.token_embedding.weight)
+
+
+class AutoencoderStage(Stage):
+    trains = ("autoencoder.",)
+
+    def prepare(self):
+        self.model.autoencoder.to(memory_format=torch.channels_last)
+
+    def loss(self) -> tuple[Tensor, dict]:
+        autoencoder = self.model.autoencoder
+        image = self.pack.pixels(self.draw(self.settings["batch"])).to(memory_format=torch.channels_last)
+        latent = autoencoder.encoder(image)
+        noise = torch.randn_like(latent) * self.settings["latent_noise"] * latent.detach().std()
+        output = autoencoder.decoder(latent + noise)
+        return reconstruction_loss(output, image, latent), {"psnr": psnr(output, image)}
+
+    @torch.no_grad()
+    def finish(self):
+        autoencoder = self.model.autoencoder
+        latent = autoencoder.encoder(self.pack.pixels(slice(0, 1024)))
+        autoencoder.latent_mean.copy_(latent.mean((0, 2, 3)))
+        autoencoder.latent_std.copy_(latent.std((0, 2, 3)))
+
+
+class UnderstandingStage(Stage):
+    """Questions about images, and, for a part of the batch, about their captions: both contexts become one language."""
+    trains = ("connector.", "understanding.")
+
+    def prepare(self):
+        self.features = cached(self.model.vision_model, self.pack)
+
+    def loss(self) -> tuple[Tensor, dict]:
+        understanding, share = self.model.understanding, self.settings["text_only"]
+        index = self.draw(self.settings["batch"])
+        cut = round(share * len(index))
+        captions = [self.pack.dense[i][self.rng.integers(len(self.pack.dense[i]))] for i in index[:cut]]
+        text, prefix = self.questions(index[:cut], captions)
+        from_text, _ = answer_loss(understanding.logits(text, None, prefix), text, prefix)
+        text, prefix = self.questions(index[cut:])
+        visual = self.model.connector(self.features[index[cut:]].float())
+        from_image, exact = answer_loss(understanding.logits(text, visual, prefix), text, prefix)
+        loss = (1 - share) * from_image + share * from_text
+        return loss, {"from_image": from_image.item(), "from_text": from_text.item(), "exact": exact.item()}
+
+
+class FlowStage(Stage):
+    def prepare(self):
+        self.latents = cached(self.model.autoencoder.encode, self.pack)
+        self.null = self.pack.text.encode(NULL_CAPTION)
+
+    def or_null(self, text: list[int]) -> list[int]:
+        return self.null if self.rng.random() < self.settings["null_caption"] else text
+
+    def flow_loss(self, index, context: Context) -> Tensor:
+        x0 = self.latents[index].float()
+        t = sample_times(len(index), self.settings["time_mean"], self.settings["time_std"])
+        return flow_loss(self.model.generation, x0, torch.randn_like(x0), t, context)
+
+
+class GenerationStage(FlowStage):
+    """Sparse captions through the frozen understanding expert; only the generation expert learns."""
+    trains = ("generation.",)
+
+    def loss(self) -> tuple[Tensor, dict]:
+        index = self.draw(self.settings["batch"])
+        captions = [self.pack.sparse[i][self.rng.integers(len(self.pack.sparse[i]))] for i in index]
+        with torch.no_grad():
+            context = self.model.understanding.context(pad([self.or_null(c) for c in captions]))
+        return self.flow_loss(index, context), {}
+
+
+class ConnectorStage(FlowStage):
+    """The flow loss through the frozen generator teaches the connector to speak to the circuits that read words."""
+    trains = ("connector.",)
+
+    def prepare(self):
+        super().prepare()
+        self.features = cached(self.model.vision_model, self.pack)
+        self.templates = [self.pack.text.encode(t) for t in self.pack.templates]
+
+    def loss(self) -> tuple[Tensor, dict]:
+        understanding, weight = self.model.understanding, self.settings["understanding_weight"]
+        index = self.draw(self.settings["batch"])
+        visual = self.model.connector(self.features[index].float())
+        text = pad([self.or_null(self.templates[self.rng.integers(len(self.templates))]) for _ in index])
+        flow = self.flow_loss(index, understanding.context(text, visual))
+        half = len(index) // 2
+        text, prefix = self.questions(index[:half])
+        answers, exact = answer_loss(understanding.logits(text, visual[:half], prefix), text, prefix)
+        return flow + weight * answers, {"flow": flow.item(), "answers": answers.item(), "exact": exact.item()}
+
+
+STAGES = {
+    "encoder": EncoderStage,
+    "autoencoder": AutoencoderStage,
+    "understanding": UnderstandingStage,
+    "generation": GenerationStage,
+    "connector": ConnectorStage,
+}

@@ -1,0 +1,147 @@
+"""Trains the model stage by stage: python train.py --recipe mini --data DIR --out runs/mini [--stage all|encoder|...]
+
+DIR holds one pack per pool: DIR/mini-understanding, DIR/mini-drawing. Progress goes to OUT/log.jsonl; OUT/checkpoint.pt
+is written every three minutes and continued from by default; OUT/model is the model directory as of the last checkpoint.
+"""
+import argparse
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data import Pack
+from export import export
+from model import Umm, load_recipe
+from stages import ORDER, STAGES
+
+LOG_EVERY = 50
+CHECKPOINT_SECONDS = 180
+
+
+def learning_rate(settings: dict, step: int) -> float:      # linear warm-up, then half a cosine to zero
+    warm = min(1, (step + 1) / settings["warmup"])
+    return settings["learning_rate"] * warm * (0.5 + 0.5 * math.cos(math.pi * step / settings["steps"]))
+
+
+def ema_decay(update: int, limit: float) -> float:          # short memory at first
+    return min(limit, (1 + update) / (10 + update))
+
+
+class Trainer:
+    def __init__(self, recipe: str, data: Path, out: Path):
+        self.name, self.data, self.out = recipe, data, out
+        self.packs: dict[str, Pack] = {}
+        out.mkdir(parents=True, exist_ok=True)
+        self.config = load_recipe(recipe)["model"]
+        self.config["understanding"]["vocab_size"] = self.pack("understanding").text.size
+        torch.manual_seed(load_recipe(recipe)["seed"])
+        self.model = Umm(self.config)
+
+    def pack(self, kind: str, size: int | None = None) -> Pack:
+        if kind not in self.packs or size not in (None, len(self.packs[kind])):
+            self.packs[kind] = Pack(self.data / f"{self.name}-{kind}", size)
+        return self.packs[kind]
+
+    def log(self, **record):
+        line = json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in record.items()})
+        print(line, flush=True)
+        with open(self.out / "log.jsonl", "a") as file:
+            file.write(line + "\n")
+
+    def save(self, state: dict, ema: dict):
+        temporary = self.out / "checkpoint.tmp"
+        torch.save({**state, "model": self.model.state_dict(), "torch_rng": torch.get_rng_state()}, temporary)
+        os.replace(temporary, self.out / "checkpoint.pt")
+        export({**self.model.state_dict(), **ema}, self.config, load_recipe(self.name), self.pack("understanding"),
+               self.data / f"{self.name}-understanding/tokenizer.json", self.out / "model")
+
+    def load(self) -> dict:
+        path = self.out / "checkpoint.pt"
+        if not path.exists():
+            return {"done": []}
+        state = torch.load(path, weights_only=False)
+        self.model.load_state_dict(state.pop("model"))
+        torch.set_rng_state(state.pop("torch_rng"))
+        return state
+
+    def run(self, name: str, state: dict):
+        recipe = load_recipe(self.name)                     # read here, so that a later stage's numbers can still change
+        settings = recipe["stages"][name]
+        pool = settings["pool"]
+        started = time.time()
+        stage = STAGES[name](self.model, settings, self.pack(pool["kind"], pool["size"]), recipe["seed"] + ORDER.index(name))
+        parameters = stage.parameters()
+        for p in self.model.parameters():
+            p.requires_grad_(False)
+        for p in parameters:
+            p.requires_grad_(True)
+        optimizer = torch.optim.AdamW(parameters, 0.0, betas=(0.9, 0.95), weight_decay=settings["weight_decay"], fused=True)
+        trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        ema = {n: p.detach().clone() for n, p in trained.items()} if "ema" in settings else {}
+        step, seconds = 0, 0.0
+        if state.get("stage") == name:
+            step, seconds = state["step"], state["seconds"]
+            optimizer.load_state_dict(state["optimizer"])
+            ema = state["ema"]
+            stage.rng.bit_generator.state = state["rng"]
+            for key, value in state["extra"].items():
+                stage.extra[key].data.copy_(value)
+        self.log(stage=name, step=step, prepared_in=time.time() - started, parameters=sum(p.numel() for p in parameters))
+
+        sums: dict[str, float] = {}
+        started = saved = time.time()
+        while step < settings["steps"]:
+            rate = learning_rate(settings, step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            loss, metrics = stage.loss()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            step += 1
+            if ema and step % settings["ema_every"] == 0:
+                decay = ema_decay(step // settings["ema_every"], settings["ema"])
+                torch._foreach_lerp_(list(ema.values()), [trained[n].detach() for n in ema], 1 - decay)
+            for key, value in {"loss": loss.item(), **metrics}.items():
+                sums[key] = sums.get(key, 0.0) + value / LOG_EVERY
+            if step % LOG_EVERY == 0:
+                self.log(stage=name, step=step, **sums, learning_rate=rate, seconds=seconds + time.time() - started)
+                sums = {}
+            if time.time() - saved > CHECKPOINT_SECONDS:
+                self.save({"done": state["done"], "stage": name, "step": step, "seconds": seconds + time.time() - started,
+                           "optimizer": optimizer.state_dict(), "ema": ema, "rng": stage.rng.bit_generator.state,
+                           "extra": stage.extra}, ema)
+                saved = time.time()
+
+        with torch.no_grad():
+            for n, value in ema.items():
+                trained[n].copy_(value)
+        stage.finish()
+        state = {"done": state["done"] + [name]}
+        self.save(state, {})
+        self.log(stage=name, step=step, finished=True, seconds=seconds + time.time() - started)
+        return state
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recipe", default="mini")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--stage", default="all", choices=["all", *ORDER])
+    arguments = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
+    trainer = Trainer(arguments.recipe, arguments.data, arguments.out)
+    state = trainer.load()
+    for name in ORDER if arguments.stage == "all" else [arguments.stage]:
+        if name not in state["done"]:
+            state = trainer.run(name, state)
+
+
+if __name__ == "__main__":
+    main()
