@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn tensors_keep_every_level() {
-        let image = RgbImage::from_fn(16, 16, |x, y| image::Rgb([(16 * y + x) as u8, x as u8, 255 - y as u8]));
+        let image =
+            RgbImage::from_fn(16, 16, |x, y| image::Rgb([(16 * y + x) as u8, x as u8, 255 - y as u8]));
         let tensor = to_tensor(std::slice::from_ref(&image), &Device::flex());
         assert_eq!(tensor.dims(), [1, 3, 16, 16]);
         assert_eq!(pollster::block_on(from_tensor(tensor)).unwrap()[0], image);

@@ -11,7 +11,10 @@ use crate::{
     image::{fit, from_tensor, to_tensor},
     random,
     text::{NULL_CAPTION, Tokenizer},
-    umm::{Context, Decoding, TextBatch, Umm, UmmConfig},
+    umm::{
+        Context, Decoding, TextBatch, Umm, UmmConfig, autoencoder::Autoencoder, describe::read,
+        generation::Generation,
+    },
     weights::ModelFiles,
 };
 
@@ -46,6 +49,11 @@ impl Pipeline {
         Ok(Self { umm, config, tokenizer, device: device.clone(), styles: trained.styles })
     }
 
+    /// Styles that the model draws in; the first is used where a prompt names none.
+    pub fn styles(&self) -> &[String] {
+        &self.styles
+    }
+
     /// The understanding embeddings of a picture of any size, `[1, visual_tokens, hidden]`.
     pub fn embed(&self, image: &RgbImage) -> Tensor<3> {
         let square = fit(image, self.config.image_size as u32);
@@ -66,7 +74,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// `bad_input` for unknown words and prompts that are too long.
-    pub fn generate(&self, prompt: &str, seeds: &[u64], config: SamplerConfig) -> Result<Drawing<'_>> {
+    pub fn generate(&self, prompt: &str, seeds: &[u64], config: SamplerConfig) -> Result<Drawing> {
         let tokens = self.prompt(prompt)?;
         self.draw(&vec![tokens; seeds.len()], None, seeds, config)
     }
@@ -76,7 +84,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// `bad_input` if the embeddings have another shape.
-    pub fn reconstruct(&self, embeddings: Tensor<3>, seed: u64, config: SamplerConfig) -> Result<Drawing<'_>> {
+    pub fn reconstruct(&self, embeddings: Tensor<3>, seed: u64, config: SamplerConfig) -> Result<Drawing> {
         let expected = [1, self.config.visual_tokens(), self.config.vision.hidden_size];
         if embeddings.dims() != expected {
             let found = embeddings.dims();
@@ -87,7 +95,10 @@ impl Pipeline {
     }
 
     /// Token ids of a prompt, in the first style where it names none.
-    fn prompt(&self, prompt: &str) -> Result<Vec<u32>> {
+    ///
+    /// # Errors
+    /// `bad_input` for unknown words and prompts that are too long.
+    pub fn prompt(&self, prompt: &str) -> Result<Vec<u32>> {
         let mut ids = self.tokenizer.encode(prompt)?;
         let names_style = |style: &String| self.tokenizer.id(style).is_some_and(|id| ids.contains(&id));
         if let Some(first) = self.styles.first()
@@ -108,7 +119,7 @@ impl Pipeline {
         visual: Option<Tensor<3>>,
         seeds: &[u64],
         config: SamplerConfig,
-    ) -> Result<Drawing<'_>> {
+    ) -> Result<Drawing> {
         if seeds.is_empty() {
             return Err(Error::bad_input("no seeds: ask for at least one picture"));
         }
@@ -121,20 +132,25 @@ impl Pipeline {
         let unconditional = self.umm.context(&TextBatch::prompts(&nothing), None);
         let both = conditional.clone().stack(unconditional, image_tokens);
         let shape = [1, image_tokens, self.config.autoencoder.latent_channels];
-        let noise = seeds.iter().map(|seed| random::noise(&mut random::stream(*seed, 0), shape, &self.device));
+        let noise =
+            seeds.iter().map(|seed| random::noise(&mut random::stream(*seed, 0), shape, &self.device));
         let noise = Tensor::cat(noise.collect(), 0);
-        let guided = Guided { umm: &self.umm, conditional, both };
-        Ok(Drawing { pipeline: self, sampler: Sampler::new(guided, noise, config) })
+        let guided = Guided { generation: self.umm.generation.clone(), conditional, both };
+        Ok(Drawing {
+            autoencoder: self.umm.autoencoder.clone(),
+            sampler: Sampler::new(guided, noise, config),
+        })
     }
 }
 
-/// Pictures being drawn, a step a call; may be dropped at any time.
-pub struct Drawing<'a> {
-    pipeline: &'a Pipeline,
-    sampler: Sampler<Guided<'a>>,
+/// Pictures being drawn, a step a call; may be dropped at any time. Holds the weights it began with
+/// (tensors are shared, not copied), so that the pipeline is free meanwhile.
+pub struct Drawing {
+    autoencoder: Autoencoder,
+    sampler: Sampler<Guided>,
 }
 
-impl Drawing<'_> {
+impl Drawing {
     /// One denoising step; false once the last has been made.
     pub fn advance(&mut self) -> bool {
         self.sampler.advance()
@@ -143,6 +159,11 @@ impl Drawing<'_> {
     /// Steps made and steps in all.
     pub fn progress(&self) -> (usize, usize) {
         self.sampler.progress()
+    }
+
+    /// Resolves when the device has made all steps asked for so far.
+    pub async fn settled(&self) -> Result<()> {
+        read(self.sampler.latents().narrow(0, 0, 1).narrow(1, 0, 1).narrow(2, 0, 1)).await.map(drop)
     }
 
     /// The pictures as the model now expects them to become.
@@ -156,25 +177,25 @@ impl Drawing<'_> {
     }
 
     async fn decode(&self, latents: Tensor<3>) -> Result<Vec<RgbImage>> {
-        from_tensor(self.pipeline.umm.autoencoder.decode(latents)).await
+        from_tensor(self.autoencoder.decode(latents)).await
     }
 }
 
 /// The generation expert with both of guidance's branches in one batch.
-struct Guided<'a> {
-    umm: &'a Umm,
+struct Guided {
+    generation: Generation,
     conditional: Context,
     both: Context,
 }
 
-impl Denoiser for Guided<'_> {
+impl Denoiser for Guided {
     fn denoise(&self, noisy: &Tensor<3>, time: f32, unconditional: bool) -> (Tensor<3>, Option<Tensor<3>>) {
         let batch = noisy.dims()[0];
         if !unconditional {
-            return (self.umm.denoise(noisy.clone(), &vec![time; batch], &self.conditional), None);
+            return (self.generation.forward(noisy.clone(), &vec![time; batch], &self.conditional), None);
         }
         let twice = Tensor::cat(vec![noisy.clone(), noisy.clone()], 0);
-        let clean = self.umm.denoise(twice, &vec![time; 2 * batch], &self.both);
+        let clean = self.generation.forward(twice, &vec![time; 2 * batch], &self.both);
         (clean.clone().narrow(0, 0, batch), Some(clean.narrow(0, batch, batch)))
     }
 }

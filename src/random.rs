@@ -2,7 +2,10 @@
 //! gives the same bits on every backend.
 
 use burn::tensor::{Device, Shape, Tensor, TensorData};
-use rand_chacha::{ChaCha8Rng, rand_core::{Rng, SeedableRng}};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
 use rand_distr::{Distribution, StandardNormal};
 
 /// A generator of its own for each (seed, stream), so that any part of a run can be made alone.

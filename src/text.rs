@@ -95,9 +95,8 @@ impl Tokenizer {
         let (mut ids, mut unknown, mut at) = (Vec::new(), Vec::new(), 0);
         while at < words.len() {
             let most = self.longest.min(words.len() - at);
-            let found = (1..=most).rev().find_map(|n| {
-                self.id(&words[at..at + n].join(" ")).map(|id| (id, n))
-            });
+            let found =
+                (1..=most).rev().find_map(|n| self.id(&words[at..at + n].join(" ")).map(|id| (id, n)));
             match found {
                 Some((id, n)) => {
                     ids.push(id);
@@ -119,14 +118,17 @@ impl Tokenizer {
     }
 
     fn unknown(&self, words: &[&str]) -> Error {
-        let described: Vec<String> = words.iter().map(|word| {
-            let near = self.near(word);
-            if near.is_empty() {
-                format!("\"{word}\"")
-            } else {
-                format!("\"{word}\" (did you mean {}?)", near.join(" or "))
-            }
-        }).collect();
+        let described: Vec<String> = words
+            .iter()
+            .map(|word| {
+                let near = self.near(word);
+                if near.is_empty() {
+                    format!("\"{word}\"")
+                } else {
+                    format!("\"{word}\" (did you mean {}?)", near.join(" or "))
+                }
+            })
+            .collect();
         let verb = if words.len() == 1 { "is not a word" } else { "are not words" };
         Error::bad_input(format!("{} {verb} of this model's vocabulary", described.join(", ")))
     }
@@ -135,7 +137,7 @@ impl Tokenizer {
         let mut scored: Vec<(f64, &String)> = self.words[EOS as usize + 1..]
             .iter()
             .map(|known| (strsim::jaro_winkler(word, known), known))
-            .filter(|(score, _)| *score > 0.8)
+            .filter(|(score, _)| *score > 0.75)
             .collect();
         scored.sort_by(|a, b| b.0.total_cmp(&a.0));
         scored.into_iter().take(2).map(|(_, known)| format!("\"{known}\"")).collect()
@@ -183,7 +185,10 @@ mod tests {
     #[test]
     fn unknown_words_are_named_with_near_ones() {
         let e = tokenizer().encode("a rad carr").unwrap_err().to_string();
-        assert!(e.contains("\"rad\" (did you mean \"red\"?)") && e.contains("\"carr\" (did you mean \"car\"?)"), "{e}");
+        assert!(
+            e.contains("\"rad\" (did you mean \"red\"?)") && e.contains("\"carr\" (did you mean \"car\"?)"),
+            "{e}"
+        );
         assert!(tokenizer().encode("  ,.").unwrap_err().to_string().contains("empty"));
     }
 

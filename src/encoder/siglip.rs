@@ -5,14 +5,15 @@
 use burn::{
     module::Module,
     nn::{
-        Embedding, EmbeddingConfig, GroupNorm, GroupNormConfig, Initializer, LayerNorm,
-        LayerNormConfig, PaddingConfig2d,
+        Embedding, EmbeddingConfig, GroupNorm, GroupNormConfig, Initializer, LayerNorm, LayerNormConfig,
+        PaddingConfig2d,
         conv::{Conv2d, Conv2dConfig},
     },
-    tensor::{Device, Tensor, activation::gelu_approximate},
+    tensor::{Device, Tensor},
 };
 
 use super::vit::{BlockConfig, Encoder};
+use crate::ops::gelu;
 use crate::umm::config::{NORM_GROUPS, UmmConfig};
 
 /// Image to patch features, `vision_model` in a checkpoint.
@@ -97,6 +98,6 @@ impl StemStage {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        gelu_approximate(self.norm.forward(self.conv.forward(x)))
+        gelu(self.norm.forward(self.conv.forward(x)))
     }
 }

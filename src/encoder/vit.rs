@@ -3,9 +3,10 @@
 use burn::{
     module::Module,
     nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
-    tensor::{Device, Tensor, activation::gelu_approximate},
+    tensor::{Device, Tensor},
 };
 
+use crate::ops::gelu;
 use crate::umm::attention::{attend, merge_heads, split_heads};
 
 /// Sizes of a stack of blocks.
@@ -106,6 +107,6 @@ impl Mlp {
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(gelu_approximate(self.fc1.forward(x)))
+        self.fc2.forward(gelu(self.fc1.forward(x)))
     }
 }

@@ -4,9 +4,6 @@ use burn::tensor::Tensor;
 
 use super::schedule;
 
-/// Smallest `1 − t` by which a velocity is divided.
-const MIN_REMAINING: f32 = 0.05;
-
 /// The integrator of the flow's ordinary differential equation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
@@ -108,8 +105,9 @@ impl<D: Denoiser> Sampler<D> {
     }
 }
 
+/// `(clean − x) / (1 − t)`; a step never starts at `t` = 1.
 fn velocity(clean: Tensor<3>, x: Tensor<3>, time: f32) -> Tensor<3> {
-    (clean - x) / (1.0 - time).max(MIN_REMAINING)
+    (clean - x) / (1.0 - time)
 }
 
 #[cfg(test)]

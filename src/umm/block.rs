@@ -2,11 +2,15 @@
 
 use burn::{
     module::Module,
-    nn::{Initializer, Linear, LinearConfig, RmsNorm, RmsNormConfig},
-    tensor::{Bool, Device, Tensor, activation::gelu_approximate},
+    nn::{Initializer, Linear, LinearConfig},
+    tensor::{Bool, Device, Tensor},
 };
 
-use super::attention::{attend, merge_heads, split_heads};
+use super::{
+    attention::{attend, merge_heads, split_heads},
+    norm::RmsNorm,
+};
+use crate::ops::gelu;
 
 /// Sizes of a block.
 #[derive(Clone, Debug)]
@@ -55,7 +59,7 @@ pub struct Block {
 impl Block {
     pub fn new(config: &BlockConfig, device: &Device) -> Self {
         let hidden = config.hidden_size;
-        let norm = |size| RmsNormConfig::new(size).with_epsilon(config.rms_norm_eps).init(device);
+        let norm = |size| RmsNorm::new(size, config.rms_norm_eps, device);
         let head_dim = hidden / config.num_attention_heads;
         Self {
             adaln: None,
@@ -139,7 +143,7 @@ impl Block {
 
     /// `fc2(gelu(fc1(x)))` with the tanh approximation of GELU.
     fn mlp(&self, x: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(gelu_approximate(self.fc1.forward(x)))
+        self.fc2.forward(gelu(self.fc1.forward(x)))
     }
 
     fn project(&self, x: Tensor<3>) -> [Tensor<4>; 3] {

@@ -81,8 +81,8 @@ impl UmmConfig {
     /// # Errors
     /// `weights_format` where a field is missing or sizes contradict one another.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let config: Self = serde_json::from_slice(json)
-            .map_err(|e| Error::weights_format(format!("config.json: {e}")))?;
+        let config: Self =
+            serde_json::from_slice(json).map_err(|e| Error::weights_format(format!("config.json: {e}")))?;
         config.check()?;
         Ok(config)
     }
@@ -113,18 +113,26 @@ impl UmmConfig {
             return bad(format!("model_type is {:?}, expected \"reca-umm\"", self.model_type));
         }
         if self.image_size == 0 || !self.image_size.is_multiple_of(LATENT_STRIDE) || self.image_size > 512 {
-            return bad(format!("image_size {} is not a multiple of {LATENT_STRIDE} up to 512", self.image_size));
+            return bad(format!(
+                "image_size {} is not a multiple of {LATENT_STRIDE} up to 512",
+                self.image_size
+            ));
         }
         let (v, u, g, a) = (&self.vision, &self.understanding, &self.generation, &self.autoencoder);
         if v.hidden_size != u.hidden_size || g.hidden_size != u.hidden_size {
             return bad("the hidden sizes of vision, understanding and generation differ".into());
         }
         if g.num_hidden_layers != u.num_hidden_layers || g.num_attention_heads != u.num_attention_heads {
-            return bad("generation and understanding differ in layers or heads, but share keys and values".into());
+            return bad(
+                "generation and understanding differ in layers or heads, but share keys and values".into()
+            );
         }
         for (name, heads) in [("vision", v.num_attention_heads), ("understanding", u.num_attention_heads)] {
             if heads == 0 || !u.hidden_size.is_multiple_of(heads) {
-                return bad(format!("{name}: hidden_size {} is not a multiple of {heads} heads", u.hidden_size));
+                return bad(format!(
+                    "{name}: hidden_size {} is not a multiple of {heads} heads",
+                    u.hidden_size
+                ));
             }
         }
         let grouped = [v.stem_channels.as_slice(), &[v.hidden_size], &a.channels].concat();

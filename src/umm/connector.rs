@@ -2,11 +2,12 @@
 
 use burn::{
     module::{Module, Param},
-    nn::{Initializer, Linear, LinearConfig, RmsNorm, RmsNormConfig},
-    tensor::{Device, Tensor, TensorData, activation::gelu_approximate},
+    nn::{Initializer, Linear, LinearConfig},
+    tensor::{Device, Tensor, TensorData},
 };
 
-use super::config::UmmConfig;
+use super::{config::UmmConfig, norm::RmsNorm};
+use crate::ops::gelu;
 
 /// Merges each 2×2 block of patch features, then a residual MLP, then visual position embeddings.
 #[derive(Module, Debug)]
@@ -33,9 +34,7 @@ impl Connector {
             .with_initializer(Initializer::Zeros);
         Self {
             merge,
-            norm: RmsNormConfig::new(hidden)
-                .with_epsilon(config.understanding.rms_norm_eps)
-                .init(device),
+            norm: RmsNorm::new(hidden, config.understanding.rms_norm_eps, device),
             fc1: LinearConfig::new(hidden, config.connector.intermediate_size).init(device),
             fc2: zero.init(device),
             position_embedding: Initializer::Normal { mean: 0.0, std: 0.02 }
@@ -52,12 +51,8 @@ impl Connector {
         let [batch, tokens, hidden] = features.dims();
         let half = tokens.isqrt() / 2;
         let blocks: Tensor<6> = features.reshape([batch, half, 2, half, 2, hidden]);
-        let merged = self
-            .merge
-            .forward(blocks.swap_dims(2, 3).reshape([batch, half * half, 4 * hidden]));
-        let residual = self.fc2.forward(gelu_approximate(
-            self.fc1.forward(self.norm.forward(merged.clone())),
-        ));
+        let merged = self.merge.forward(blocks.swap_dims(2, 3).reshape([batch, half * half, 4 * hidden]));
+        let residual = self.fc2.forward(gelu(self.fc1.forward(self.norm.forward(merged.clone()))));
         merged + residual + self.position_embedding.val().unsqueeze()
     }
 }

@@ -56,9 +56,9 @@ impl TextBatch {
                 }));
             }
         }
-        hidden.contains(&true).then(|| {
-            Tensor::from_data(TensorData::new(hidden, [self.batch(), 1, total, total]), device)
-        })
+        hidden
+            .contains(&true)
+            .then(|| Tensor::from_data(TensorData::new(hidden, [self.batch(), 1, total, total]), device))
     }
 }
 
@@ -111,10 +111,11 @@ impl Context {
         let join = |a: &Tensor<4>, b: &Tensor<4>| {
             Tensor::cat(vec![pad_tokens(a.clone(), tokens), pad_tokens(b.clone(), tokens)], 0)
         };
-        let layers = self.layers.iter().zip(&other.layers).map(|(a, b)| KeyValue {
-            key: join(&a.key, &b.key),
-            value: join(&a.value, &b.value),
-        });
+        let layers = self
+            .layers
+            .iter()
+            .zip(&other.layers)
+            .map(|(a, b)| KeyValue { key: join(&a.key, &b.key), value: join(&a.value, &b.value) });
         let lengths = [self.lengths, other.lengths].concat();
         Self {
             layers: layers.collect(),
@@ -126,10 +127,10 @@ impl Context {
 
     /// The same values inside an autodiff graph, as constants.
     pub fn autodiff(self) -> Self {
-        let layers = self.layers.into_iter().map(|layer| KeyValue {
-            key: layer.key.autodiff(),
-            value: layer.value.autodiff(),
-        });
+        let layers = self
+            .layers
+            .into_iter()
+            .map(|layer| KeyValue { key: layer.key.autodiff(), value: layer.value.autodiff() });
         Self {
             layers: layers.collect(),
             pooled: self.pooled.autodiff(),

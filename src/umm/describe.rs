@@ -1,10 +1,10 @@
 //! Answers in words, token by token, over cached keys and values.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{ExecutionError, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Umm, block::KeyValue, context::TextBatch};
-use crate::{Error, Result, random, text::EOS};
+use crate::{Error, ErrorCode, Result, random, text::EOS};
 
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,8 +61,14 @@ impl Umm {
 }
 
 /// Reads a tensor back from the device.
+///
+/// # Errors
+/// `device_lost` if the device has gone and must be opened anew.
 pub async fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
-    let data: TensorData = tensor.into_data_async().await.map_err(Error::internal)?;
+    let data: TensorData = tensor.into_data_async().await.map_err(|e| match e {
+        ExecutionError::DevicePoisoned { .. } => Error::new(ErrorCode::DeviceLost, e),
+        other => Error::internal(other),
+    })?;
     data.try_to_vec().map_err(|e| Error::internal(format!("{e:?}")))
 }
 
@@ -86,10 +92,8 @@ impl Chooser {
         let Some(generator) = &mut self.random else {
             return best as u32;
         };
-        let weights: Vec<f64> = scores
-            .iter()
-            .map(|s| f64::from((s - scores[best]) / self.temperature).exp())
-            .collect();
+        let weights: Vec<f64> =
+            scores.iter().map(|s| f64::from((s - scores[best]) / self.temperature).exp()).collect();
         let mut left = random::uniform(generator) * weights.iter().sum::<f64>();
         for (i, weight) in weights.iter().enumerate() {
             left -= weight;

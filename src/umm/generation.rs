@@ -3,7 +3,7 @@
 
 use burn::{
     module::{Module, Param},
-    nn::{Initializer, Linear, LinearConfig, RmsNorm, RmsNormConfig},
+    nn::{Initializer, Linear, LinearConfig},
     tensor::{Device, Tensor, TensorData, activation::silu},
 };
 
@@ -11,6 +11,7 @@ use super::{
     block::{Block, BlockConfig},
     config::UmmConfig,
     context::Context,
+    norm::RmsNorm,
 };
 
 /// `generation` in a checkpoint.
@@ -47,11 +48,11 @@ impl Generation {
             time_fc2: linear(hidden, hidden),
             pool_fc1: linear(hidden, hidden),
             pool_fc2: linear(hidden, hidden),
-            layers: (0..g.num_hidden_layers).map(|_| Block::new(&block, device).conditioned(device)).collect(),
-            norm: RmsNormConfig::new(hidden).with_epsilon(g.rms_norm_eps).init(device),
-            latent_out: LinearConfig::new(hidden, latent)
-                .with_initializer(Initializer::Zeros)
-                .init(device),
+            layers: (0..g.num_hidden_layers)
+                .map(|_| Block::new(&block, device).conditioned(device))
+                .collect(),
+            norm: RmsNorm::new(hidden, g.rms_norm_eps, device),
+            latent_out: LinearConfig::new(hidden, latent).with_initializer(Initializer::Zeros).init(device),
             time_frequencies: g.time_frequencies,
         }
     }

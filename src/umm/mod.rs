@@ -9,6 +9,7 @@ pub mod connector;
 pub mod context;
 pub mod describe;
 pub mod generation;
+pub mod norm;
 pub mod understanding;
 
 use burn::{
@@ -16,14 +17,13 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
+use self::{
+    autoencoder::Autoencoder, connector::Connector, generation::Generation, understanding::Understanding,
+};
 pub use self::{
     config::UmmConfig,
     context::{Context, TextBatch},
     describe::Decoding,
-};
-use self::{
-    autoencoder::Autoencoder, connector::Connector, generation::Generation,
-    understanding::Understanding,
 };
 use crate::encoder::siglip::VisionModel;
 

@@ -5,7 +5,7 @@
 
 use burn::{
     module::{Module, Param},
-    nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig, RmsNorm, RmsNormConfig},
+    nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig},
     tensor::{Device, Int, Tensor, TensorData},
 };
 
@@ -13,6 +13,7 @@ use super::{
     block::{Block, BlockConfig, KeyValue},
     config::UmmConfig,
     context::{Context, TextBatch},
+    norm::RmsNorm,
 };
 
 /// `understanding` in a checkpoint.
@@ -52,7 +53,7 @@ impl Understanding {
             token_embedding: embedding(u.vocab_size),
             position_embedding: embedding(u.max_position_embeddings),
             layers: (0..u.num_hidden_layers).map(|_| Block::new(&block, device)).collect(),
-            norm: RmsNormConfig::new(u.hidden_size).with_epsilon(u.rms_norm_eps).init(device),
+            norm: RmsNorm::new(u.hidden_size, u.rms_norm_eps, device),
             lm_head: LinearConfig::new(u.hidden_size, u.vocab_size).with_bias(false).init(device),
             latent_tokens: config.latent_tokens(),
         }
@@ -69,7 +70,7 @@ impl Understanding {
     /// - `visual`: `[batch, visual_tokens, hidden]`
     /// - returns states of `[batch, visual_tokens + text tokens, hidden]`
     pub fn forward(&self, text: &TextBatch, visual: Option<Tensor<3>>) -> Hidden {
-        let device = self.norm.gamma.device();
+        let device = self.norm.weight.device();
         let embedded = self.embed(&text.ids, text.batch(), 0, &device);
         let (x, count) = match visual {
             Some(visual) => {
@@ -86,7 +87,7 @@ impl Understanding {
     /// `position` is the token's index in the text; `before` must hold no padding.
     pub fn step(&self, ids: &[u32], position: usize, before: &[KeyValue]) -> Hidden {
         let ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
-        let device = self.norm.gamma.device();
+        let device = self.norm.weight.device();
         self.run(self.embed(&ids, ids.len(), position, &device), Some(before), None)
     }
 

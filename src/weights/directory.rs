@@ -74,8 +74,7 @@ impl ModelFiles {
                 config.understanding.vocab_size
             )));
         }
-        let umm = safetensors::load(Umm::new(&config, device), &self.weights)
-            .map_err(|e| e.at(WEIGHTS))?;
+        let umm = safetensors::load(Umm::new(&config, device), &self.weights).map_err(|e| e.at(WEIGHTS))?;
         Ok((umm, config, tokenizer))
     }
 }

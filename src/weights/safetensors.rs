@@ -3,7 +3,7 @@
 //! Burn stores a linear weight as `[in, out]` and calls a norm's parameters `gamma` and `beta`;
 //! files hold `[out, in]`, `weight` and `bias`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
@@ -42,6 +42,15 @@ pub enum Precision {
 
 /// All float parameters of `module` as a safetensors file, tensor by tensor.
 pub async fn save<M: Module>(module: &M, precision: Precision) -> Result<Vec<u8>> {
+    save_with(module, precision, None).await
+}
+
+/// The same with the file's free-form metadata.
+pub async fn save_with<M: Module>(
+    module: &M,
+    precision: Precision,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<Vec<u8>> {
     let mut collector = Collector::default();
     module.visit(&mut collector);
     let mut stored = BTreeMap::new();
@@ -56,7 +65,7 @@ pub async fn save<M: Module>(module: &M, precision: Precision) -> Result<Vec<u8>
         TensorView::new(dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
     });
     let views: Vec<_> = views.collect::<std::result::Result<_, _>>().map_err(Error::internal)?;
-    safetensors::serialize(views, None).map_err(Error::internal)
+    safetensors::serialize(views, metadata).map_err(Error::internal)
 }
 
 /// Names and file shapes of all float parameters.
@@ -189,10 +198,13 @@ impl ModuleMapper for Loader<'_> {
         let name = self.path.name();
         let values = self.file.tensor(&name).map_err(Error::internal);
         match values.and_then(|view| decode(&name, &view).map(|v| (v, view.shape().to_vec()))) {
-            Ok((values, shape)) => {
+            Ok((mut values, mut shape)) => {
+                if self.path.is_transposed::<D>() {
+                    values = transposed(&values, shape[1]);
+                    shape.reverse();
+                }
                 let device = param.lazy_device().without_autodiff();
                 let tensor = Tensor::<D>::from_data(TensorData::new(values, Shape::from(shape)), &device);
-                let tensor = if self.path.is_transposed::<D>() { tensor.transpose() } else { tensor };
                 let id = param.id;
                 param.transform_for_load(tensor, id)
             }
@@ -202,6 +214,12 @@ impl ModuleMapper for Loader<'_> {
             }
         }
     }
+}
+
+/// A matrix with rows of `columns` values, transposed on the host: a transposed view would be
+/// multiplied in another order, and a resumed run would differ from a straight one in the last bit.
+fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|column| values.iter().skip(column).step_by(columns.max(1)).copied()).collect()
 }
 
 /// The values of a stored tensor as f32.

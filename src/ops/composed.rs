@@ -1,0 +1,73 @@
+//! The formulas from Burn's own operations, for backends without a kernel here.
+
+use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
+use burn::tensor::Shape;
+
+/// `2 √(2/π)`, so that `(1 + tanh(u)) / 2 = sigmoid(2 u)`.
+pub(super) const LINEAR: f32 = 1.595_769;
+/// `2 √(2/π) · 0.044715`.
+pub(super) const CUBIC: f32 = 0.071_354_814;
+
+pub(super) fn gelu<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let gate = gate::<B>(x.clone());
+    B::float_mul(x, gate)
+}
+
+/// `gradient · (s + x s (1 − s) (LINEAR + 3 CUBIC x²))` with `s` the gate.
+pub(super) fn gelu_backward<B: Backend>(x: FloatTensor<B>, gradient: FloatTensor<B>) -> FloatTensor<B> {
+    let gate = gate::<B>(x.clone());
+    let square = B::float_mul(x.clone(), x.clone());
+    let inner = B::float_add_scalar(B::float_mul_scalar(square, (3.0 * CUBIC).into()), LINEAR.into());
+    let closed = B::float_add_scalar(B::float_neg(gate.clone()), 1f32.into());
+    let slope = B::float_mul(B::float_mul(x, gate.clone()), B::float_mul(closed, inner));
+    B::float_mul(gradient, B::float_add(gate, slope))
+}
+
+fn gate<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let square = B::float_mul(x.clone(), x.clone());
+    let inner = B::float_add_scalar(B::float_mul_scalar(square, CUBIC.into()), LINEAR.into());
+    B::sigmoid(B::float_mul(x, inner))
+}
+
+pub(super) fn rms_norm<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    epsilon: f64,
+) -> FloatTensor<B> {
+    let weight = broadcast::<B>(weight, x.rank());
+    let scale = inverse_rms::<B>(x.clone(), epsilon);
+    B::float_mul(B::float_mul(x, scale), weight)
+}
+
+/// With `r = 1 / rms(x)`: by `x`, `r g w − x r³ mean(g w x)`; by `weight`, the sum of `g x r`.
+pub(super) fn rms_norm_backward<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    epsilon: f64,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let (rank, size) = (x.rank(), weight.shape()[0]);
+    let scale = inverse_rms::<B>(x.clone(), epsilon);
+    let normal = B::float_mul(x.clone(), scale.clone());
+    let rows = x.shape().num_elements() / size;
+    let by_weight = B::float_mul(gradient.clone(), normal.clone());
+    let by_weight = B::float_sum_dim(B::float_reshape(by_weight, Shape::from([rows, size])), 0);
+    let by_weight = B::float_reshape(by_weight, Shape::from([size]));
+    let weighted = B::float_mul(gradient, broadcast::<B>(weight, rank));
+    let projection = B::float_mean_dim(B::float_mul(weighted.clone(), normal.clone()), rank - 1);
+    let by_x = B::float_mul(B::float_sub(weighted, B::float_mul(normal, projection)), scale);
+    (by_x, by_weight)
+}
+
+/// `[size]` as `[1, …, 1, size]`.
+fn broadcast<B: Backend>(weight: FloatTensor<B>, rank: usize) -> FloatTensor<B> {
+    let mut shape = vec![1; rank];
+    shape[rank - 1] = weight.shape()[0];
+    B::float_reshape(weight, Shape::from(shape))
+}
+
+fn inverse_rms<B: Backend>(x: FloatTensor<B>, epsilon: f64) -> FloatTensor<B> {
+    let last = x.rank() - 1;
+    let square = B::float_mean_dim(B::float_mul(x.clone(), x), last);
+    B::float_recip(B::float_sqrt(B::float_add_scalar(square, epsilon.into())))
+}

@@ -1,0 +1,147 @@
+//! Operations that the model uses often enough to deserve kernels of their own: on the CPU one pass
+//! over memory in the place of five to ten, elsewhere the same formulas from Burn's operations.
+
+mod autodiff;
+mod composed;
+#[cfg(feature = "cpu")]
+mod flex;
+#[cfg(feature = "cpu")]
+mod kernels;
+
+use burn::{
+    backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor},
+    tensor::Tensor,
+};
+
+/// Backends that run this crate's operations. Shapes are those of the public functions below.
+#[backend_extension(Flex: cfg(feature = "cpu"), Cube: cfg(feature = "webgpu"), Autodiff)]
+pub trait Operations: Backend {
+    /// See [`gelu`].
+    fn gelu_tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::gelu::<Self>(x)
+    }
+
+    /// Gradient of [`gelu`] by `x`, given the gradient of its output.
+    fn gelu_tanh_backward(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::gelu_backward::<Self>(x, gradient)
+    }
+
+    /// See [`rms_norm`].
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+        composed::rms_norm::<Self>(x, weight, epsilon)
+    }
+
+    /// Gradients of [`rms_norm`] by `x` and by `weight`, given the gradient of its output.
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        composed::rms_norm_backward::<Self>(x, weight, gradient, epsilon)
+    }
+}
+
+#[cfg(feature = "webgpu")]
+impl Operations for burn::backend::Cube {}
+
+/// `x · Φ(x)` by the tanh approximation, `x / 2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`
+/// (Hendrycks and Gimpel, 2016), for a tensor of any shape.
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as Operations>::gelu_tanh(x.into_dispatch()))
+}
+
+/// `weight · x / √(mean(x²) + epsilon)` over the last dimension (Zhang and Sennrich, 2019).
+///
+/// # Shapes
+/// - `x`, result: `[…, size]`
+/// - `weight`: `[size]`
+pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    let y = <Dispatch as Operations>::rms_norm(x.into_dispatch(), weight.into_dispatch(), epsilon);
+    Tensor::from_dispatch(y)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::{
+        backend::Flex,
+        tensor::{Device, TensorData},
+    };
+
+    use super::*;
+
+    /// Sizes that leave a remainder after every vector width, and cross a chunk's end.
+    const ROWS: usize = 413;
+    const SIZE: usize = 43;
+
+    fn input(seed: u64) -> Tensor<2> {
+        crate::random::noise(&mut crate::random::stream(seed, 0), [ROWS, SIZE], &Device::flex()) * 2.0
+    }
+
+    fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+        x.into_data().try_to_vec().unwrap()
+    }
+
+    fn close(found: &[f32], expected: &[f32], tolerance: f32) {
+        assert_eq!(found.len(), expected.len());
+        for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+            assert!((a - b).abs() <= tolerance * b.abs().max(1.0), "{i}: {a} {b}");
+        }
+    }
+
+    /// Every kernel against the same formula from Burn's operations.
+    #[test]
+    fn kernels_equal_the_composed_formulas() {
+        type Primitive = FloatTensor<Flex>;
+        let primitive = |x: Vec<f32>, shape: &[usize]| -> Primitive {
+            use burn::backend::ops::FloatTensorOps;
+            Flex::float_from_data(TensorData::new(x, shape.to_vec()), &Default::default())
+        };
+        let read = |x: Primitive| x.as_slice::<f32>().unwrap().to_vec();
+        let (shape, epsilon) = ([ROWS, SIZE], 1e-5);
+        let x = || primitive(values(input(1)), &shape);
+        let gradient = || primitive(values(input(2)), &shape);
+        let weight = || primitive(values(input(3).narrow(0, 0, 1)), &[SIZE]);
+        close(&read(Flex::gelu_tanh(x())), &read(composed::gelu::<Flex>(x())), 1e-6);
+        let (found, expected) =
+            (Flex::gelu_tanh_backward(x(), gradient()), composed::gelu_backward::<Flex>(x(), gradient()));
+        close(&read(found), &read(expected), 1e-5);
+        let (found, expected) =
+            (Flex::rms_norm(x(), weight(), epsilon), composed::rms_norm::<Flex>(x(), weight(), epsilon));
+        close(&read(found), &read(expected), 1e-5);
+        let found = Flex::rms_norm_backward(x(), weight(), gradient(), epsilon);
+        let expected = composed::rms_norm_backward::<Flex>(x(), weight(), gradient(), epsilon);
+        close(&read(found.0), &read(expected.0), 1e-4);
+        close(&read(found.1), &read(expected.1), 1e-4);
+    }
+
+    /// The gradient of the outputs' sum along a random direction against a central difference.
+    fn check_gradient(operation: impl Fn(Tensor<2>, Tensor<1>) -> Tensor<2>) {
+        let (x, weight) = (input(4), input(5).narrow(0, 0, 1).squeeze_dim::<1>(0));
+        let (dx, dw) = (input(6), input(7).narrow(0, 0, 1).squeeze_dim::<1>(0));
+        let (leaf_x, leaf_w) =
+            (x.clone().autodiff().require_grad(), weight.clone().autodiff().require_grad());
+        let gradients = operation(leaf_x.clone(), leaf_w.clone()).sum().backward();
+        let mut slope = 0f64;
+        if let Some(gradient) = leaf_x.grad(&gradients) {
+            slope += f64::from((gradient * dx.clone()).sum().into_scalar::<f32>());
+        }
+        let by_weight = leaf_w.grad(&gradients);
+        if let Some(gradient) = &by_weight {
+            slope += f64::from((gradient.clone() * dw.clone()).sum().into_scalar::<f32>());
+        }
+        let at = |step: f32| {
+            let w = if by_weight.is_some() { weight.clone() + dw.clone() * step } else { weight.clone() };
+            values(operation(x.clone() + dx.clone() * step, w)).iter().map(|v| f64::from(*v)).sum::<f64>()
+        };
+        let step = 1e-3;
+        let difference = (at(step) - at(-step)) / (2.0 * f64::from(step));
+        assert!((slope - difference).abs() < 5e-3 * difference.abs().max(1.0), "{slope} {difference}");
+    }
+
+    #[test]
+    fn gradients_equal_finite_differences() {
+        check_gradient(|x, _| gelu(x));
+        check_gradient(|x, weight| rms_norm(x, weight, 1e-5).square());
+    }
+}
