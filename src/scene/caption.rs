@@ -58,7 +58,9 @@ fn phrase(object: &SceneObject, name_colour: bool, noun: &str) -> String {
 
 /// The bare caption: "a red car left of a dog", "a red car and a dog", "three red cars".
 pub fn describe(scene: &Scene, mention: Mention) -> String {
-    let Some(first) = scene.objects.first() else { return String::new() };
+    let Some(first) = scene.objects.first() else {
+        return String::new();
+    };
     if let Some(count) = scene.count {
         let things = phrase(first, mention.colours[0], &plural(&first.noun));
         return match NUMBERS.get(count as usize) {
@@ -67,7 +69,9 @@ pub fn describe(scene: &Scene, mention: Mention) -> String {
         };
     }
     let one = with_article(&phrase(first, mention.colours[0], &first.noun));
-    let Some(second) = scene.objects.get(1) else { return one };
+    let Some(second) = scene.objects.get(1) else {
+        return one;
+    };
     let other = with_article(&phrase(second, mention.colours[1], &second.noun));
     let relation = scene.relation.filter(|_| mention.relation);
     let (head, tail, relation) =

@@ -143,3 +143,46 @@ fn anywhere(random: &mut Random, low: i32, high: i32) -> Place {
     let (first, last) = ((size + 1) / 2, SIZE as i32 - (size + 1) / 2);
     Place { cx: random.between(first, last), cy: random.between(first, last), size }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(cx: i32, cy: i32) -> Place {
+        Place { cx, cy, size: 20 }
+    }
+
+    #[test]
+    fn relations_follow_genevals_rule() {
+        assert_eq!(relations(at(10, 32), at(50, 32)), [LeftOf]);
+        assert_eq!(relations(at(50, 30), at(10, 32)), [RightOf]);
+        assert_eq!(relations(at(32, 10), at(30, 50)), [Above]);
+        assert_eq!(relations(at(10, 50), at(50, 10)), [LeftOf, Below]);
+        // Nearer than a tenth of the summed sides.
+        assert_eq!(relations(at(30, 32), at(33, 32)), []);
+    }
+
+    #[test]
+    fn places_fit_and_keep_their_relation() {
+        for layout in [Layout::Slots, Layout::Free] {
+            for seed in 0..500 {
+                let random = &mut Random::new(seed, 0);
+                for relation in Relation::ALL {
+                    let [a, b] = pair(layout, relation, random);
+                    assert_eq!(relations(a, b), [relation], "{a:?} {b:?}");
+                    assert!(a.apart(b), "{a:?} {b:?}");
+                }
+                for count in 2..=4 {
+                    let places = group(layout, count, random);
+                    assert_eq!(places.len(), count as usize);
+                    for (i, a) in places.iter().enumerate() {
+                        assert!(places[..i].iter().all(|b| a.apart(*b)), "{places:?}");
+                        let half = (a.size + 1) / 2;
+                        let inside = half - 2..=SIZE as i32 - half + 2;
+                        assert!(inside.contains(&a.cx) && inside.contains(&a.cy), "{a:?}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -35,7 +35,9 @@ pub const OBJECT_REQUESTS: [&str; 2] = ["what is this ?", "what object is this ?
 /// left as it is, where its natural colour is known.
 pub fn questions(scene: &Scene, seed: u64, index: u64) -> Vec<Question> {
     let mut random = stream(seed, index, 3);
-    let Some(first) = scene.objects.first() else { return Vec::new() };
+    let Some(first) = scene.objects.first() else {
+        return Vec::new();
+    };
     let mut asked = Vec::new();
     let mut ask = |kind, question: String, answer: &str| {
         asked.push(Question { kind, question, answer: answer.to_owned() });

@@ -1,16 +1,14 @@
-//! Counter-based random numbers: a seed and a stream give the same numbers on every machine, so any
-//! scene can be made alone.
+//! The draws that scenes are made of, on the crate's counter-based generator: a stream for every
+//! scene, so that any scene can be made alone.
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::Rng;
 
 pub(crate) struct Random(ChaCha8Rng);
 
 impl Random {
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(stream);
-        Self(rng)
+        Self(crate::random::stream(seed, stream))
     }
 
     /// Uniform in [0, 1), with 24 bits.

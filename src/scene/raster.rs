@@ -102,3 +102,31 @@ pub fn draw(canvas: &mut [f32], sprite: &[u8], size: usize, x: i32, y: i32) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn svg_is_fitted_and_centred() {
+        let wide = r##"<svg xmlns="http://www.w3.org/2000/svg" width="20" height="10"><rect width="20" height="10" fill="#ff8000"/></svg>"##;
+        let pixels = render_svg(wide).unwrap();
+        let at = |x: usize, y: usize| &pixels[(y * SIZE + x) * 4..][..4];
+        assert_eq!(at(0, 15), [0, 0, 0, 0]);
+        assert_eq!(at(0, 16), [255, 128, 0, 255]);
+        assert_eq!(at(63, 47), [255, 128, 0, 255]);
+        assert_eq!(at(32, 48), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn full_size_copies_and_smaller_keeps_flat_colour() {
+        let sprite = [10u8, 200, 30, 255].repeat(SIZE * SIZE);
+        let mut canvas = vec![255f32; SIZE * SIZE * 3];
+        draw(&mut canvas, &sprite, SIZE, 0, 0);
+        assert!(canvas.chunks_exact(3).all(|p| (p[0] - 10.0).abs() < 0.1 && (p[1] - 200.0).abs() < 0.1));
+        let mut canvas = vec![255f32; SIZE * SIZE * 3];
+        draw(&mut canvas, &sprite, 16, -8, 56);
+        let painted = canvas.chunks_exact(3).filter(|p| p[0] < 128.0).count();
+        assert_eq!(painted, 8 * 8);
+    }
+}

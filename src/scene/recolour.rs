@@ -28,12 +28,10 @@ use Colour::*;
 
 impl Colour {
     /// The ten colours a sprite is recoloured to, GenEval's.
-    pub const TARGETS: [Self; 10] =
-        [Red, Orange, Yellow, Green, Blue, Purple, Pink, Brown, Black, White];
+    pub const TARGETS: [Self; 10] = [Red, Orange, Yellow, Green, Blue, Purple, Pink, Brown, Black, White];
 
     /// Every name, in the order of the enum.
-    pub const ALL: [Self; 11] =
-        [Red, Orange, Yellow, Green, Blue, Purple, Pink, Brown, Black, White, Gray];
+    pub const ALL: [Self; 11] = [Red, Orange, Yellow, Green, Blue, Purple, Pink, Brown, Black, White, Gray];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -175,11 +173,8 @@ fn median(values: &mut [f32]) -> f32 {
 
 /// The ±38 degree window with the most saturation-weighted mass; `None` for a sprite without colour.
 pub fn dominant(rgba: &[u8]) -> Option<Cluster> {
-    let opaque: Vec<[f32; 3]> = rgba
-        .chunks_exact(4)
-        .filter(|p| p[3] > 128)
-        .map(|p| hsv([p[0], p[1], p[2]]))
-        .collect();
+    let opaque: Vec<[f32; 3]> =
+        rgba.chunks_exact(4).filter(|p| p[3] > 128).map(|p| hsv([p[0], p[1], p[2]])).collect();
     let chromatic: Vec<_> = opaque.iter().filter(|p| p[1] > 0.22 && p[2] > 0.2).collect();
     if chromatic.len() < 8 {
         return None;
@@ -191,8 +186,7 @@ pub fn dominant(rgba: &[u8]) -> Option<Cluster> {
     let mass = |bin: usize| -> f32 { (0..15).map(|k| histogram[(bin + 72 + k - 7) % 72]).sum() };
     let bin = (0..72).rev().max_by(|&a, &b| mass(a).total_cmp(&mass(b)))?;
     let hue = bin as f32 * 5.0 + 2.5;
-    let inside: Vec<_> =
-        chromatic.iter().filter(|p| offset(p[0], hue).abs() <= WINDOW).collect();
+    let inside: Vec<_> = chromatic.iter().filter(|p| offset(p[0], hue).abs() <= WINDOW).collect();
     Some(Cluster {
         hue,
         of_chromatic: inside.len() as f32 / chromatic.len() as f32,
@@ -221,11 +215,8 @@ pub fn recolour(rgba: &[u8], cluster: &Cluster, colour: Colour) -> Vec<u8> {
         if weight == 0.0 {
             continue;
         }
-        let value = if shift_value {
-            tv + (v - cluster.median_v) * 0.6
-        } else {
-            v / cluster.median_v.max(1e-3) * tv
-        };
+        let value =
+            if shift_value { tv + (v - cluster.median_v) * 0.6 } else { v / cluster.median_v.max(1e-3) * tv };
         let saturation = s / cluster.median_s.max(1e-3) * ts;
         let new = rgb([th + d.clamp(-46.0, 46.0) * 0.25, saturation.clamp(0.0, 1.0), value.clamp(0.0, 1.0)]);
         for (old, new) in p.iter_mut().zip(new) {
@@ -239,4 +230,41 @@ pub fn recolour(rgba: &[u8], cluster: &Cluster, colour: Colour) -> Vec<u8> {
 /// Whether a recoloured sprite reads as its colour: the modal name, on at least 40 % of the pixels.
 pub fn passes(rgba: &[u8], colour: Colour) -> bool {
     modal(rgba).is_some_and(|(name, share)| name == colour && share >= 0.4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hsv_of_known_colours() {
+        assert_eq!(hsv([255, 0, 0]), [0.0, 1.0, 1.0]);
+        assert_eq!(hsv([0, 0, 255]), [240.0, 1.0, 1.0]);
+        assert_eq!(hsv([128, 128, 128])[1], 0.0);
+        let [h, s, v] = hsv([51, 102, 76]);
+        assert!((h - 149.4).abs() < 0.1 && s == 0.5 && v == 0.4, "{h} {s} {v}");
+    }
+
+    #[test]
+    fn every_target_goes_by_its_own_name() {
+        for colour in Colour::ALL {
+            let pixel = rgb(colour.target()).map(|c| (c * 255.0 + 0.5) as u8);
+            assert_eq!(name(pixel), colour, "{pixel:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_dominant_hue_moves() {
+        // A red square with a blue window and a transparent corner.
+        let mut sprite = [[200u8, 30, 30, 255]; 100].concat();
+        sprite[..40].copy_from_slice(&[[40, 60, 220, 255]; 10].concat());
+        sprite[40..48].fill(0);
+        let cluster = dominant(&sprite).unwrap();
+        assert_eq!(cluster.hue, 2.5);
+        assert!(recolourable(&cluster));
+        let green = recolour(&sprite, &cluster, Colour::Green);
+        assert_eq!(green[..48], sprite[..48]);
+        assert_eq!(name([green[60], green[61], green[62]]), Colour::Green);
+        assert!(passes(&green, Colour::Green) && !passes(&green, Colour::Blue));
+    }
 }

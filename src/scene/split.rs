@@ -113,9 +113,7 @@ impl Split {
     pub fn allows_colour(&self, pool: Pool, noun: &str, colour: Colour) -> bool {
         match pool {
             Pool::Understanding | Pool::Open => true,
-            Pool::Drawing | Pool::Strict => {
-                !self.natural_only(noun) && self.tier(noun, colour) == Tier::Seen
-            }
+            Pool::Drawing | Pool::Strict => !self.natural_only(noun) && self.tier(noun, colour) == Tier::Seen,
         }
     }
 

@@ -87,7 +87,9 @@ struct Drawing {
 impl Drawing {
     fn recoloured(&self) -> &[(Colour, Vec<u8>)] {
         self.recoloured.get_or_init(|| {
-            let Some(cluster) = &self.cluster else { return Vec::new() };
+            let Some(cluster) = &self.cluster else {
+                return Vec::new();
+            };
             Colour::TARGETS
                 .into_iter()
                 .map(|colour| (colour, recolour::recolour(&self.natural, cluster, colour)))
@@ -118,7 +120,8 @@ impl Bank {
             let icons = archive.nouns.get(noun).ok_or_else(|| unknown_noun(archive, noun))?;
             let mut by_style = BTreeMap::new();
             for (style, icon) in icons.iter().filter(|(style, _)| styles.contains(*style)) {
-                let natural = raster::render_svg(&icon.svg()).map_err(|e| e.at(format!("{noun} in {style}")))?;
+                let natural =
+                    raster::render_svg(&icon.svg()).map_err(|e| e.at(format!("{noun} in {style}")))?;
                 let drawing = Drawing {
                     modal: recolour::modal(&natural).map(|(colour, _)| colour),
                     cluster: recolour::dominant(&natural),
@@ -137,7 +140,8 @@ impl Bank {
     /// A noun is recoloured only when one hue carries it in at least 60 % of its styles.
     fn keep_clusters_of_recolourable_nouns(&mut self) {
         for styles in self.drawings.values_mut() {
-            let fit = styles.values().filter(|d| d.cluster.as_ref().is_some_and(recolour::recolourable)).count();
+            let fit =
+                styles.values().filter(|d| d.cluster.as_ref().is_some_and(recolour::recolourable)).count();
             if (fit as f32) < 0.6 * styles.len() as f32 {
                 styles.values_mut().for_each(|drawing| drawing.cluster = None);
             }

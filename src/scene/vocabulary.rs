@@ -8,12 +8,10 @@ use super::nouns::plural;
 use super::question::{CAPTION_REQUESTS, OBJECT_REQUESTS};
 use super::recolour::Colour;
 use super::world::World;
+use crate::text::NULL_CAPTION;
 
 /// Padding, start and end of a text: ids 0, 1, 2.
 pub const SPECIAL: [&str; 3] = ["<pad>", "<bos>", "<eos>"];
-
-/// The caption that says nothing, for guidance.
-pub const NULL_CAPTION: &str = "nothing";
 
 /// Every token in the order of its id. A noun or its plural is one token, however many words.
 pub fn vocabulary(world: &World) -> Vec<String> {

@@ -48,7 +48,11 @@ pub enum Layout {
 /// Natural-only nouns of the full vocabulary; all of them can be recoloured.
 #[rustfmt::skip]
 pub const NATURAL_ONLY: [&str; 40] = [
-    "broccoli", "teapot", "guitar", "pear", "lobster", "hot dog", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "",
+    "broccoli", "teapot", "guitar", "pear", "lobster", "hot dog", "kiwi", "violin", "saxophone",
+    "flamingo", "crocodile", "watermelon", "pineapple", "dolphin", "sunflower", "taxi", "pretzel",
+    "carrot", "fox", "tiger", "kangaroo", "octopus", "eggplant", "boxing glove", "scarf",
+    "suitcase", "frisbee", "couch", "vase", "donut", "palm tree", "tent", "trophy", "yarn",
+    "kimono", "clover", "snail", "pencil", "feather", "giraffe",
 ];
 
 impl World {
