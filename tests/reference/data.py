@@ -36,7 +36,7 @@ def pad(rows: list[list[int]]) -> Tensor:           # -> [B, longest], filled wi
 
 
 def to_pixels(images: np.ndarray) -> Tensor:        # u8 [B, 64, 64, 3] -> [B, 3, 64, 64] in [-1, 1]
-    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float()
     return x / 127.5 - 1
 
 

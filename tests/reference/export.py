@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from data import NULL_CAPTION, Pack
@@ -41,7 +41,8 @@ def export(tensors: dict[str, Tensor], config: dict, recipe: dict, pack: Pack, t
         **config, "recipe": recipe["name"], "nouns": world["nouns"], "styles": world["styles"],
         "templates": pack.templates, "sampling": SAMPLING,
     })
-    save_file({n: t.detach().to(dtype).contiguous() for n, t in tensors.items()}, temporary / "model.safetensors", {"format": "pt"})
+    weights = {n: t.detach().to(dtype).contiguous() for n, t in tensors.items()}
+    (temporary / "model.safetensors").write_bytes(save(weights, {"format": "pt"}))
     shutil.copyfile(tokenizer, temporary / "tokenizer.json")
     write_json(temporary / "preprocessor_config.json", PREPROCESSOR)
     write_manifest(temporary)

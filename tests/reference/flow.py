@@ -5,7 +5,6 @@ from torch import Tensor
 from model import Context, Generation
 
 LOSS_FLOOR = 0.1        # 1 - t is clamped here in the loss
-SAMPLER_FLOOR = 0.05    # and here in the sampler
 
 
 def sample_times(batch: int, mean: float, std: float) -> Tensor:        # logit-normal, [B]
@@ -27,11 +26,11 @@ def velocity(generation, x, t: float, context, null_context, scale: float, inter
     if scale != 1 and interval[0] <= t <= interval[1]:
         null = generation(x, times, null_context)
         estimate = null + scale * (estimate - null)
-    return (estimate - x) / max(1 - t, SAMPLER_FLOOR)
+    return (estimate - x) / (1 - t)
 
 
 @torch.no_grad()
-def sample(generation, noise, context, null_context, steps=16, scale=3.0, interval=(0.0, 1.0), method="euler") -> Tensor:
+def sample(generation, noise, context, null_context, steps=16, scale=3.0, interval=(0.0, 1.0), method="euler", on_step=None) -> Tensor:
     """Integrates from noise [B, 16, C] at t = 0 to latents at t = 1, in equal steps.
 
     "heun" takes the mean of the velocities at both ends of a step; its last step is Euler's, t = 1 having no velocity.
@@ -44,4 +43,6 @@ def sample(generation, noise, context, null_context, steps=16, scale=3.0, interv
             v_next = velocity(generation, x + (t_next - t) * v, t_next, context, null_context, scale, interval)
             v = (v + v_next) / 2
         x = x + (t_next - t) * v
+        if on_step:
+            on_step(x)
     return x

@@ -1,5 +1,6 @@
 """The five training stages. A stage says what it trains, what it needs cached, and what its loss is on one batch."""
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,12 +12,6 @@ from flow import flow_loss, sample_times
 from model import Context, Umm
 
 ORDER = ["autoencoder", "encoder", "understanding", "generation", "connector"]
-
-
-@torch.no_grad()
-def cached(function, pack: Pack, batch: int = 250) -> Tensor:
-    """function(pixels) over a whole pool, kept as f16."""
-    return torch.cat([function(pack.pixels(slice(i, i + batch))).half() for i in range(0, len(pack), batch)])
 
 
 def answer_loss(logits: Tensor, text: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,8 +50,8 @@ def psnr(output: Tensor, image: Tensor) -> float:   # of images in [-1, 1]
 class Stage:
     trains: tuple[str, ...]                         # prefixes of the trained parameters
 
-    def __init__(self, model: Umm, settings: dict, pack: Pack, seed: int):
-        self.model, self.settings, self.pack = model, settings, pack
+    def __init__(self, model: Umm, settings: dict, pack: Pack, seed: int, cache: Path):
+        self.model, self.settings, self.pack, self.cache = model, settings, pack, cache
         self.rng = np.random.default_rng(seed)
         self.extra: dict[str, torch.nn.Parameter] = {}      # trained here, but not part of the model
         self.prepare()
@@ -70,6 +65,16 @@ class Stage:
     def parameters(self) -> list[torch.nn.Parameter]:
         own = [p for n, p in self.model.named_parameters() if n.startswith(self.trains)]
         return own + list(self.extra.values())
+
+    @torch.no_grad()
+    def cached(self, name: str, function, batch: int = 250) -> Tensor:
+        """function(pixels) over the whole pool, as f16; kept on disk while the stage lasts."""
+        path = self.cache / f"{name}.pt"
+        if not path.exists():
+            self.cache.mkdir(parents=True, exist_ok=True)
+            outputs = [function(self.pack.pixels(slice(i, i + batch))).half() for i in range(0, len(self.pack), batch)]
+            torch.save(torch.cat(outputs), path)
+        return torch.load(path)
 
     def draw(self, count: int) -> np.ndarray:
         return self.rng.integers(0, len(self.pack), count)
@@ -140,7 +145,7 @@ class UnderstandingStage(Stage):
     trains = ("connector.", "understanding.")
 
     def prepare(self):
-        self.features = cached(self.model.vision_model, self.pack)
+        self.features = self.cached("features", self.model.vision_model)
 
     def loss(self) -> tuple[Tensor, dict]:
         understanding, share = self.model.understanding, self.settings["text_only"]
@@ -158,7 +163,7 @@ class UnderstandingStage(Stage):
 
 class FlowStage(Stage):
     def prepare(self):
-        self.latents = cached(self.model.autoencoder.encode, self.pack)
+        self.latents = self.cached("latents", self.model.autoencoder.encode)
         self.null = self.pack.text.encode(NULL_CAPTION)
 
     def or_null(self, text: list[int]) -> list[int]:
@@ -188,7 +193,7 @@ class ConnectorStage(FlowStage):
 
     def prepare(self):
         super().prepare()
-        self.features = cached(self.model.vision_model, self.pack)
+        self.features = self.cached("features", self.model.vision_model)
         self.templates = [self.pack.text.encode(t) for t in self.pack.templates]
 
     def loss(self) -> tuple[Tensor, dict]:

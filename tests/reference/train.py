@@ -7,6 +7,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -73,7 +74,8 @@ class Trainer:
         settings = recipe["stages"][name]
         pool = settings["pool"]
         started = time.time()
-        stage = STAGES[name](self.model, settings, self.pack(pool["kind"], pool["size"]), recipe["seed"] + ORDER.index(name))
+        cache = self.out / "cache" / name
+        stage = STAGES[name](self.model, settings, self.pack(pool["kind"], pool["size"]), recipe["seed"] + ORDER.index(name), cache)
         parameters = stage.parameters()
         for p in self.model.parameters():
             p.requires_grad_(False)
@@ -124,6 +126,7 @@ class Trainer:
         stage.finish()
         state = {"done": state["done"] + [name]}
         self.save(state, {})
+        shutil.rmtree(cache, ignore_errors=True)
         self.log(stage=name, step=step, finished=True, seconds=seconds + time.time() - started)
         return state
 
@@ -134,8 +137,9 @@ def main():
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--stage", default="all", choices=["all", *ORDER])
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(arguments.threads)
     trainer = Trainer(arguments.recipe, arguments.data, arguments.out)
     state = trainer.load()
     for name in ORDER if arguments.stage == "all" else [arguments.stage]:

@@ -1,0 +1,76 @@
+//! Losses that several stages share.
+
+use burn::{
+    nn::loss::CrossEntropyLossConfig,
+    tensor::{Int, Tensor, TensorData},
+};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    flow::{loss, schedule},
+    random,
+    umm::{Context, TextBatch, generation::Generation, understanding::Understanding},
+};
+
+/// Where training times lie: `sigmoid(time_std · n + time_mean)` for standard normal `n`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimeConfig {
+    #[serde(rename = "time_mean")]
+    pub mean: f32,
+    #[serde(rename = "time_std")]
+    pub std: f32,
+}
+
+/// The flow loss at times and noise drawn from `random`.
+///
+/// # Shapes
+/// - `clean`: `[batch, latent_tokens, latent_channels]`
+///
+/// `generation`, `clean` and `context` are all inside a graph, or all outside.
+pub fn flow_loss(
+    generation: &Generation,
+    clean: Tensor<3>,
+    context: &Context,
+    times: TimeConfig,
+    random: &mut ChaCha8Rng,
+) -> Tensor<1> {
+    let shape = clean.dims();
+    let times = schedule::logit_normal(random, shape[0], times.mean, times.std);
+    let noise = random::noise(random, shape, &clean.device());
+    let noisy = loss::noisy(clean.clone(), noise, &times);
+    loss::velocity_loss(generation.forward(noisy, &times, context), clean, &times)
+}
+
+/// A prompt and the answer to be learned, token ids.
+pub type Exchange = (Vec<u32>, Vec<u32>);
+
+/// Mean cross-entropy of the answers' tokens, each predicted from the position before it.
+///
+/// `visual`: `[exchanges, visual_tokens, hidden]`, before each prompt.
+pub fn answer_loss(
+    understanding: &Understanding,
+    exchanges: &[Exchange],
+    visual: Option<Tensor<3>>,
+) -> Tensor<1> {
+    let rows = exchanges.iter().map(|(prompt, answer)| (prompt.as_slice(), answer.as_slice()));
+    let states = understanding.forward(&TextBatch::with_answers(rows), visual.clone()).states;
+    let [batch, tokens, hidden] = states.dims();
+    let device = states.device();
+    let visual = visual.map_or(0, |visual| visual.dims()[1]);
+    let (mut positions, mut targets) = (Vec::new(), Vec::new());
+    for (row, (prompt, answer)) in exchanges.iter().enumerate() {
+        let before = row * tokens + visual + prompt.len() - 1;
+        positions.extend((before..before + answer.len()).map(|position| position as i32));
+        targets.extend(answer.iter().map(|id| *id as i32));
+    }
+    let integers = |values: Vec<i32>| {
+        let count = values.len();
+        Tensor::<1, Int>::from_data(TensorData::new(values, [count]), &device)
+    };
+    let count = targets.len();
+    let states: Tensor<2> = states.reshape([batch * tokens, hidden]);
+    let states = states.select(0, integers(positions)).reshape([1, count, hidden]);
+    let scores: Tensor<2> = understanding.logits(states).squeeze_dim(0);
+    CrossEntropyLossConfig::new().init(&device).forward(scores, integers(targets))
+}

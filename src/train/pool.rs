@@ -1,0 +1,51 @@
+//! Which scenes a stage learns from, and batches of their pictures.
+
+use burn::tensor::{Device, Tensor};
+use image::RgbImage;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Result,
+    image::to_tensor,
+    random,
+    scene::{Engine, Pool, SIZE, Scene},
+};
+
+/// The first `size` scenes of a pool and seed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolConfig {
+    pub kind: Pool,
+    pub seed: u64,
+    pub size: u64,
+}
+
+impl PoolConfig {
+    /// Scene number `index` and its picture, independent of all others.
+    ///
+    /// # Errors
+    /// `bad_input` if the pool refuses everything the world has.
+    pub fn sample(&self, engine: &Engine, index: u64) -> Result<(Scene, RgbImage)> {
+        let scene = engine.scene(self.kind, self.seed, index)?;
+        let picture = RgbImage::from_raw(SIZE as u32, SIZE as u32, engine.render(&scene)?)
+            .ok_or_else(|| Error::internal("a scene has the wrong number of pixels"))?;
+        Ok((scene, picture))
+    }
+
+    /// The whole pool, one sample after the other.
+    pub fn samples(&self, engine: &Engine) -> Result<(Vec<Scene>, Vec<RgbImage>)> {
+        (0..self.size).map(|index| self.sample(engine, index)).collect()
+    }
+}
+
+/// Samples of a batch, with replacement.
+pub fn draw(random: &mut ChaCha8Rng, batch: usize, size: usize) -> Vec<usize> {
+    (0..batch).map(|_| random::below(random, size)).collect()
+}
+
+/// The pictures of a batch, `[indices, 3, height, width]` in [-1, 1].
+pub fn gather(pictures: &[RgbImage], indices: &[usize], device: &Device) -> Tensor<4> {
+    let batch: Vec<RgbImage> = indices.iter().filter_map(|index| pictures.get(*index)).cloned().collect();
+    to_tensor(&batch, device)
+}

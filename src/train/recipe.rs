@@ -1,0 +1,193 @@
+//! A recipe: the model's sizes, the world it lives in, and the stages that train it.
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::{Device, Tensor},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{
+    autoencoder::AutoencoderConfig, connector::ConnectorConfig, encoder::EncoderConfig,
+    generation::GenerationConfig, understanding::UnderstandingConfig,
+};
+use crate::{
+    Error, Result,
+    scene::{World, tokenizer_json, vocabulary},
+    text::Tokenizer,
+    umm::{Umm, UmmConfig},
+};
+
+/// The recipes that come with the crate, by name.
+pub const RECIPES: [(&str, &str); 2] =
+    [("nano", include_str!("recipes/nano.json")), ("mini", include_str!("recipes/mini.json"))];
+
+/// A recipe file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    pub name: String,
+    pub seed: u64,
+    /// The vocabulary's size is the world's and left out (0) in the file.
+    pub model: UmmConfig,
+    pub world: World,
+    pub stages: Stages,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stages {
+    pub encoder: EncoderConfig,
+    pub autoencoder: AutoencoderConfig,
+    pub understanding: UnderstandingConfig,
+    pub generation: GenerationConfig,
+    pub connector: ConnectorConfig,
+}
+
+/// The stages in the order in which they are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StageName {
+    Encoder,
+    Autoencoder,
+    Understanding,
+    Generation,
+    Connector,
+}
+
+impl StageName {
+    pub const ALL: [Self; 5] =
+        [Self::Encoder, Self::Autoencoder, Self::Understanding, Self::Generation, Self::Connector];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Encoder => "encoder",
+            Self::Autoencoder => "autoencoder",
+            Self::Understanding => "understanding",
+            Self::Generation => "generation",
+            Self::Connector => "connector",
+        }
+    }
+
+    /// The stages whose results this one stands on.
+    pub fn needs(self) -> &'static [Self] {
+        match self {
+            Self::Encoder | Self::Autoencoder => &[],
+            Self::Understanding => &[Self::Encoder],
+            Self::Generation => &[Self::Encoder, Self::Autoencoder, Self::Understanding],
+            Self::Connector => &[Self::Encoder, Self::Autoencoder, Self::Understanding, Self::Generation],
+        }
+    }
+}
+
+impl Recipe {
+    /// Parses a recipe and checks that its parts fit.
+    ///
+    /// # Errors
+    /// `bad_input` naming the field.
+    pub fn from_json(json: &[u8]) -> Result<Self> {
+        let mut recipe: Self = serde_json::from_slice(json).map_err(Error::bad_input)?;
+        recipe.world.validate()?;
+        recipe.model.understanding.vocab_size = vocabulary(&recipe.world).len();
+        let model = serde_json::to_vec(&recipe.model).map_err(Error::internal)?;
+        UmmConfig::from_json(&model).map_err(|e| Error::bad_input(e.message).at("model"))?;
+        Ok(recipe)
+    }
+
+    /// A recipe that comes with the crate.
+    ///
+    /// # Errors
+    /// `bad_input` with the names there are.
+    pub fn named(name: &str) -> Result<Self> {
+        let found = RECIPES.iter().find(|(known, _)| *known == name);
+        let (_, json) = found.ok_or_else(|| {
+            let known = RECIPES.map(|(known, _)| known).join(", ");
+            Error::bad_input(format!("there is no recipe {name:?}; there are {known}"))
+        })?;
+        Self::from_json(json.as_bytes()).map_err(|e| e.at(name))
+    }
+
+    /// Trains every stage for so many steps.
+    pub fn set_steps(&mut self, steps: u64) {
+        let stages = &mut self.stages;
+        for training in [
+            &mut stages.encoder.training,
+            &mut stages.autoencoder.training,
+            &mut stages.understanding.training,
+            &mut stages.generation.training,
+            &mut stages.connector.training,
+        ] {
+            training.steps = steps;
+        }
+    }
+
+    /// The tokenizer of the recipe's world.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        Tokenizer::from_json(tokenizer_json(&self.world).as_bytes())
+    }
+
+    /// A model with random weights from the recipe's seed.
+    pub fn init(&self, device: &Device) -> Umm {
+        struct Touch;
+        impl ModuleVisitor for Touch {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                param.val();
+            }
+        }
+        device.seed(self.seed);
+        let umm = Umm::new(&self.model, device);
+        umm.visit(&mut Touch);
+        umm
+    }
+
+    /// What a stage trains, on what and how, in one line of JSON; equal for runs that give equal
+    /// weights.
+    pub fn run(&self, stage: StageName) -> Result<String> {
+        let settings = match stage {
+            StageName::Encoder => serde_json::to_value(&self.stages.encoder),
+            StageName::Autoencoder => serde_json::to_value(&self.stages.autoencoder),
+            StageName::Understanding => serde_json::to_value(&self.stages.understanding),
+            StageName::Generation => serde_json::to_value(&self.stages.generation),
+            StageName::Connector => serde_json::to_value(&self.stages.connector),
+        };
+        let mut basis = serde_json::to_string(&(&self.model, &self.world)).map_err(Error::internal)?;
+        for before in stage.needs() {
+            basis += &self.run(*before)?;
+        }
+        let basis: String = Sha256::digest(basis).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let settings = settings.map_err(Error::internal)?;
+        let run = serde_json::json!({
+            "stage": stage.as_str(), "seed": self.seed, "settings": settings, "model_world_and_stages_before": basis,
+        });
+        Ok(run.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shipped_recipes_are_whole() {
+        for (name, _) in RECIPES {
+            let recipe = Recipe::named(name).unwrap();
+            assert_eq!(recipe.name, name);
+            assert_eq!(recipe.model.understanding.vocab_size, recipe.tokenizer().unwrap().vocab_size());
+        }
+        assert!(Recipe::named("huge").unwrap_err().message.contains("mini"));
+    }
+
+    #[test]
+    fn a_run_depends_on_the_stages_before() {
+        let recipe = Recipe::named("nano").unwrap();
+        let mut other = recipe.clone();
+        other.stages.encoder.training.steps += 1;
+        for (stage, differs) in [
+            (StageName::Encoder, true),
+            (StageName::Autoencoder, false),
+            (StageName::Understanding, true),
+            (StageName::Connector, true),
+        ] {
+            assert_eq!(recipe.run(stage).unwrap() != other.run(stage).unwrap(), differs, "{stage:?}");
+        }
+    }
+}
