@@ -8,10 +8,11 @@ use image::{RgbImage, imageops};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use reca::scene::{
-    CaptionRates, Engine, Pool, Question, SIZE, Scene, World, caption, geneval, question, tokenizer_json,
+    CaptionRates, Engine, Pool, Question, SIZE, Scene, caption, geneval, question, tokenizer_json,
 };
+use reca::train::recipe::{RECIPES, Recipe};
 use reca::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Make scenes with captions and questions
 #[derive(clap::Args)]
@@ -35,8 +36,6 @@ pub struct Args {
     pack: bool,
 }
 
-const RECIPES: [(&str, &str); 1] = [("mini", include_str!("../train/recipes/mini.json"))];
-
 /// Sparse captions a scene.
 const SPARSE_VARIANTS: usize = 8;
 
@@ -44,37 +43,22 @@ const SPARSE_VARIANTS: usize = 8;
 const CHUNK: u64 = 1024;
 
 fn pool(name: &str) -> std::result::Result<Pool, String> {
-    Pool::ALL.into_iter().find(|pool| pool.name() == name).ok_or_else(|| {
-        format!("there are {}", Pool::ALL.map(Pool::name).join(", "))
-    })
+    Pool::ALL
+        .into_iter()
+        .find(|pool| pool.name() == name)
+        .ok_or_else(|| format!("there are {}", Pool::ALL.map(Pool::name).join(", ")))
 }
 
-/// What a recipe says about scenes.
-#[derive(Deserialize)]
-struct Recipe {
-    world: World,
-    stages: Stages,
-}
-
-#[derive(Deserialize)]
-struct Stages {
-    generation: Generation,
-}
-
-#[derive(Deserialize)]
-struct Generation {
-    captions: CaptionRates,
-}
-
-fn recipe(name: &str) -> Result<Recipe> {
-    let json = match RECIPES.iter().find(|(known, _)| *known == name) {
-        Some((_, json)) => (*json).to_owned(),
-        None => fs::read_to_string(name).map_err(|e| {
-            let known = RECIPES.map(|(name, _)| name).join(", ");
-            Error::bad_input(format!("no recipe {name:?} ({e}); there are {known}, or give a file"))
-        })?,
-    };
-    serde_json::from_str(&json).map_err(|e| Error::bad_input(format!("recipe {name}: {e}")))
+/// The recipe of that name, or in that file.
+pub fn recipe(name: &str) -> Result<Recipe> {
+    if RECIPES.iter().any(|(known, _)| *known == name) {
+        return Recipe::named(name);
+    }
+    let json = fs::read(name).map_err(|e| {
+        let known = RECIPES.map(|(known, _)| known).join(", ");
+        Error::bad_input(format!("no recipe {name:?} ({e}); there are {known}, or give a file"))
+    })?;
+    Recipe::from_json(&json).map_err(|e| e.at(name))
 }
 
 /// One line of a packed scenes.jsonl.
@@ -99,11 +83,7 @@ pub fn run(args: Args) -> Result<()> {
     let recipe = recipe(&args.recipe)?;
     let engine = Engine::new(recipe.world)?;
     fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
-    if args.pack {
-        pack(&engine, recipe.stages.generation.captions, &args)
-    } else {
-        pictures(&engine, &args)
-    }
+    if args.pack { pack(&engine, recipe.stages.generation.captions, &args) } else { pictures(&engine, &args) }
 }
 
 fn create(folder: &Path, name: &str) -> Result<BufWriter<fs::File>> {
@@ -178,7 +158,9 @@ fn pictures(engine: &Engine, args: &Args) -> Result<()> {
         let at = |cell: u32| i64::from(cell * side * ZOOM);
         imageops::replace(&mut sheet, &tile, at(column), at(row));
         let described = Described { metadata: geneval::metadata(&scene), scene };
-        scenes.write_all(line(&described)?.as_bytes()).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
+        scenes
+            .write_all(line(&described)?.as_bytes())
+            .map_err(|e| Error::bad_input(e).at(args.out.display()))?;
     }
     scenes.flush().map_err(|e| Error::bad_input(e).at(args.out.display()))?;
     save(&sheet, "sheet.png")

@@ -63,7 +63,9 @@ pub fn run(args: Args) -> Result<()> {
     let file = fs::File::create(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
     let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::best());
     let json = serde_json::to_vec(&archive).map_err(Error::internal)?;
-    gzip.write_all(&json).and_then(|()| gzip.finish()).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
+    gzip.write_all(&json)
+        .and_then(|()| gzip.finish())
+        .map_err(|e| Error::bad_input(e).at(args.out.display()))?;
     println!("{} nouns, {} styles: {}", archive.nouns.len(), archive.sources.len(), args.out.display());
     Ok(())
 }
@@ -77,7 +79,9 @@ fn find(folder: &Path, package: &str) -> Result<PathBuf> {
         .filter(|path| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             name.ends_with(".tgz")
-                && name.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains('.'))
+                && name
+                    .strip_prefix(&prefix)
+                    .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains('.'))
         })
         .collect();
     found.sort();
