@@ -1,0 +1,165 @@
+//! The only surface that JavaScript sees: a runtime that owns a device and a model, and drawings
+//! that the caller pulls step by step. Images come in as encoded files (PNG, JPEG, WebP, GIF) and
+//! go out as `ImageData`. Every failure is an `Error` named `RecaError` with a stable `code`.
+
+mod drawing;
+mod failure;
+mod types;
+
+use std::{cell::RefCell, rc::Rc};
+
+use burn::{
+    module::Module,
+    tensor::{Tensor, TensorData},
+};
+use js_sys::{Float32Array, Reflect, Uint8Array};
+use tsify::{Ts, Tsify};
+use wasm_bindgen::{JsCast, prelude::*};
+use web_sys::ImageData;
+
+use self::{
+    drawing::Drawing,
+    types::{Backend, DrawOptions, ModelInfo, RuntimeInfo, picture, pixels},
+};
+use crate::{
+    Error, Pipeline, Result,
+    device::{self, Choice, Opened},
+    image,
+    umm::{Decoding, describe::read},
+    weights::ModelFiles,
+};
+
+#[wasm_bindgen]
+extern "C" {
+    /// The files of a model directory by name, `manifest.json` among them.
+    #[wasm_bindgen(typescript_type = "Record<string, Uint8Array>")]
+    pub type FileRecord;
+}
+
+/// A device and the model that lives on it.
+#[wasm_bindgen]
+pub struct Runtime {
+    opened: Opened,
+    pipeline: RefCell<Option<Rc<Pipeline>>>,
+}
+
+#[wasm_bindgen]
+impl Runtime {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// `no_webgpu` if WebGPU is asked for and cannot be had.
+    pub async fn create(backend: Ts<Backend>) -> Result<Runtime> {
+        let choice = match backend.to_rust().map_err(Error::bad_input)? {
+            Backend::Auto => Choice::Auto,
+            Backend::Cpu => Choice::Cpu,
+            Backend::Webgpu => Choice::WebGpu,
+        };
+        Ok(Self { opened: device::open(choice).await?, pipeline: RefCell::default() })
+    }
+
+    /// Which device this is, and why.
+    pub fn info(&self) -> Result<Ts<RuntimeInfo>> {
+        let (backend, reason) = (self.opened.backend.to_owned(), self.opened.reason.clone());
+        RuntimeInfo { backend, reason, version: env!("CARGO_PKG_VERSION").to_owned() }
+            .into_ts()
+            .map_err(Error::internal)
+    }
+
+    /// Checks the files against their manifest and builds the model; an earlier one is dropped.
+    ///
+    /// # Errors
+    /// `weights_hash`, `weights_format`, `weights_shape`.
+    pub fn load(&self, files: &FileRecord) -> Result<Ts<ModelInfo>> {
+        let files = ModelFiles::read(|name| {
+            let missing = || Error::weights_format(format!("{name} is missing from the model's files"));
+            let value = Reflect::get(files, &name.into()).map_err(|_| missing())?;
+            Ok(value.dyn_ref::<Uint8Array>().ok_or_else(missing)?.to_vec())
+        })?;
+        let pipeline = Pipeline::new(&files, &self.opened.device)?;
+        let info = ModelInfo {
+            image_size: pipeline.config.image_size,
+            visual_tokens: pipeline.config.visual_tokens(),
+            hidden_size: pipeline.config.vision.hidden_size,
+            parameters: pipeline.umm.num_params(),
+            vocabulary: pipeline.tokenizer.words().to_vec(),
+            styles: pipeline.styles().to_vec(),
+        };
+        self.pipeline.replace(Some(Rc::new(pipeline)));
+        info.into_ts().map_err(Error::internal)
+    }
+
+    /// The likeliest answer to a question about an image.
+    ///
+    /// # Errors
+    /// `bad_input` for files that are no images and for words outside the vocabulary.
+    pub async fn describe(&self, image: Vec<u8>, question: String) -> Result<String> {
+        let image = image::decode(&image)?;
+        self.model()?.describe(&image, &question, Decoding::Greedy).await
+    }
+
+    /// The understanding embeddings of an image, `visualTokens × hiddenSize` values row by row.
+    pub async fn embed(&self, image: Vec<u8>) -> Result<Float32Array> {
+        let embeddings = self.model()?.embed(&image::decode(&image)?);
+        Ok(Float32Array::from(read(embeddings).await?.as_slice()))
+    }
+
+    /// The centre square of an image in the model's size: what the model sees.
+    pub fn fit(&self, image: &[u8]) -> Result<ImageData> {
+        let side = self.model()?.config.image_size as u32;
+        picture(&image::fit(&image::decode(image)?, side))
+    }
+
+    /// Starts drawing a prompt.
+    ///
+    /// # Errors
+    /// `bad_input` for unknown words, prompts that are too long and options out of range.
+    pub fn generate(&self, prompt: &str, options: Option<Ts<DrawOptions>>) -> Result<Drawing> {
+        let (seed, config) = DrawOptions::parse(options)?;
+        Ok(Drawing::new(self.model()?.generate(prompt, &[seed], config)?))
+    }
+
+    /// Starts redrawing an image from its understanding embeddings alone.
+    pub fn reconstruct(&self, image: &[u8], options: Option<Ts<DrawOptions>>) -> Result<Drawing> {
+        let (seed, config) = DrawOptions::parse(options)?;
+        let model = self.model()?;
+        let embeddings = model.embed(&image::decode(image)?);
+        Ok(Drawing::new(model.reconstruct(embeddings, seed, config)?))
+    }
+
+    /// Starts drawing from understanding embeddings as [`Runtime::embed`] gives them.
+    #[wasm_bindgen(js_name = reconstructEmbeddings)]
+    pub fn reconstruct_embeddings(
+        &self,
+        embeddings: Vec<f32>,
+        options: Option<Ts<DrawOptions>>,
+    ) -> Result<Drawing> {
+        let (seed, config) = DrawOptions::parse(options)?;
+        let model = self.model()?;
+        let shape = [1, model.config.visual_tokens(), model.config.vision.hidden_size];
+        let [_, tokens, hidden] = shape;
+        if embeddings.len() != tokens * hidden {
+            let found = embeddings.len();
+            return Err(Error::bad_input(format!("{found} embedding values, expected {tokens} × {hidden}")));
+        }
+        let embeddings = Tensor::from_data(TensorData::new(embeddings, shape), &self.opened.device);
+        Ok(Drawing::new(model.reconstruct(embeddings, seed, config)?))
+    }
+
+    fn model(&self) -> Result<Rc<Pipeline>> {
+        self.pipeline.borrow().clone().ok_or_else(|| Error::bad_input("no model is loaded yet"))
+    }
+}
+
+/// Peak signal-to-noise ratio of two pictures of one size, dB.
+///
+/// # Errors
+/// `bad_input` if the sizes differ.
+#[wasm_bindgen]
+pub fn psnr(a: &ImageData, b: &ImageData) -> Result<f64> {
+    let (a, b) = (pixels(a)?, pixels(b)?);
+    if a.dimensions() != b.dimensions() {
+        return Err(Error::bad_input("the pictures differ in size"));
+    }
+    Ok(image::psnr(&a, &b))
+}

@@ -1,0 +1,97 @@
+//! Options and results with their TypeScript types.
+
+use image::RgbImage;
+use js_sys::Uint8ClampedArray;
+use serde::{Deserialize, Serialize};
+use tsify::{Ts, Tsify};
+use web_sys::ImageData;
+
+use crate::{Error, Result, flow::sampler::SamplerConfig};
+
+/// What to compute on; `auto` is WebGPU where it can be had, else the CPU.
+#[derive(Clone, Copy, Deserialize, Tsify)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    Auto,
+    Cpu,
+    Webgpu,
+}
+
+/// What is computed on, and why.
+#[derive(Serialize, Tsify)]
+pub struct RuntimeInfo {
+    #[tsify(type = "'cpu' | 'webgpu'")]
+    pub backend: String,
+    pub reason: String,
+    pub version: String,
+}
+
+/// What a loaded model is.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelInfo {
+    /// Side of its square pictures, pixels.
+    pub image_size: usize,
+    /// Understanding embeddings of a picture.
+    pub visual_tokens: usize,
+    /// Length of one embedding.
+    pub hidden_size: usize,
+    pub parameters: usize,
+    /// All tokens in the order of their ids, three special ones first.
+    pub vocabulary: Vec<String>,
+    /// Styles it draws in; the first is used where a prompt names none.
+    pub styles: Vec<String>,
+}
+
+/// How to draw; what is left out has the sampler's default.
+#[derive(Deserialize, Tsify)]
+#[serde(default)]
+pub struct DrawOptions {
+    /// The same seed gives the same picture. Default 0.
+    pub seed: u64,
+    /// Denoising steps, 1 to 1000. Default 20.
+    pub steps: usize,
+    /// Strength of classifier-free guidance; 1 turns it off. Default 3.
+    pub guidance: f32,
+}
+
+impl Default for DrawOptions {
+    fn default() -> Self {
+        let SamplerConfig { steps, guidance_scale, .. } = SamplerConfig::default();
+        Self { seed: 0, steps, guidance: guidance_scale }
+    }
+}
+
+impl DrawOptions {
+    /// The seed and the sampler's configuration.
+    ///
+    /// # Errors
+    /// `bad_input` for values of another type.
+    pub fn parse(options: Option<Ts<Self>>) -> Result<(u64, SamplerConfig)> {
+        let options =
+            options.map_or_else(|| Ok(Self::default()), |o| o.to_rust()).map_err(Error::bad_input)?;
+        let Self { seed, steps, guidance } = options;
+        Ok((seed, SamplerConfig { steps, guidance_scale: guidance, ..SamplerConfig::default() }))
+    }
+}
+
+/// An image as canvases take it.
+pub fn picture(image: &RgbImage) -> Result<ImageData> {
+    let rgba: Vec<u8> = image.pixels().flat_map(|p| [p[0], p[1], p[2], 255]).collect();
+    // A copy: `ImageData` made from a Rust slice would be a view of memory that is freed here.
+    let rgba = Uint8ClampedArray::from(rgba.as_slice());
+    ImageData::new_with_js_u8_clamped_array(&rgba, image.width())
+        .map_err(|e| Error::internal(format!("{e:?}")))
+}
+
+/// The inverse of [`picture`]; transparency is ignored.
+pub fn pixels(picture: &ImageData) -> Result<RgbImage> {
+    let rgb = picture.data().chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
+    RgbImage::from_raw(picture.width(), picture.height(), rgb)
+        .ok_or_else(|| Error::bad_input("a picture's data does not match its size"))
+}
+
+/// The only picture of a batch of one.
+pub fn first(images: Vec<RgbImage>) -> Result<RgbImage> {
+    images.into_iter().next().ok_or_else(|| Error::internal("the batch is empty"))
+}

@@ -1,0 +1,144 @@
+/** What the page promises, on a browser without WebGPU. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+
+import { launch, open } from './browser.mjs';
+import { goldenImage } from './goldens.mjs';
+import { png } from './images.mjs';
+import { serve } from './server.mjs';
+
+let server, browser, page, said, requests;
+
+before(async () => {
+  server = await serve();
+  browser = await launch();
+  ({ page, said, requests } = await open(browser.context, `${server.origin}/lab/?model=nano`));
+  await page.locator('#draw-start:enabled').waitFor({ timeout: 120_000 });
+});
+
+after(async () => {
+  await browser?.close();
+  server?.close();
+});
+
+/** An element's text, once it matches. */
+async function text(id, pattern) {
+  const found = page.locator(`#${id}`).filter({ hasText: pattern });
+  await found.waitFor({ state: 'attached', timeout: 120_000 });
+  return found.textContent();
+}
+
+/** All bytes of a canvas. */
+const pixels = (id) =>
+  page.evaluate((id) => {
+    const { width, height } = document.getElementById(id);
+    const copy = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
+    copy.drawImage(document.getElementById(id), 0, 0);
+    return Array.from(copy.getImageData(0, 0, width, height).data);
+  }, id);
+
+async function draw(prompt, seed, steps) {
+  await page.fill('#prompt', prompt);
+  await page.fill('#seed', String(seed));
+  await page.fill('#steps', String(steps));
+  await page.click('#draw-start');
+}
+
+test('falls back to the CPU and says why', async () => {
+  assert.equal(await text('backend', /./), 'CPU: no WebGPU adapter was found');
+  assert.match(await text('words', /./), /broccoli/);
+});
+
+test('draws a prompt with a preview at every step', async () => {
+  const labels = await page.evaluateHandle(() => {
+    const canvas = document.getElementById('drawing');
+    const labels = [];
+    new MutationObserver(() => labels.push(canvas.ariaLabel)).observe(canvas, { attributeFilter: ['aria-label'] });
+    return labels;
+  });
+  await draw('a red car', 7, 6);
+  await text('draw-status', /^Drawn in/);
+  const expected = Array.from({ length: 6 }, (_, i) => `a red car, step ${i + 1} of 6`);
+  assert.deepEqual(await labels.jsonValue(), expected);
+});
+
+test('the same seed draws the same bytes, another seed others', async () => {
+  const first = await pixels('drawing');
+  for (const [seed, same] of [[7, true], [8, false]]) {
+    await draw('a red car', seed, 6);
+    await text('draw-status', /^Drawn in/);
+    assert.equal(Buffer.from(await pixels('drawing')).equals(Buffer.from(first)), same, `seed ${seed}`);
+  }
+  assert.ok(new Set(first).size > 16, 'the picture is not flat');
+});
+
+test('stops within a step and draws again', async () => {
+  await draw('a dog left of a car', 1, 1000);
+  await text('draw-status', /^Step/);
+  await page.click('#draw-stop');
+  assert.equal(await text('draw-status', 'Stopped.'), 'Stopped.');
+  await draw('a dog', 1, 2);
+  await text('draw-status', /^Drawn in/);
+});
+
+test('names a word that it does not know, and a near one', async () => {
+  await draw('a yelow car', 1, 2);
+  assert.match(await text('error', /./), /"yelow" \(did you mean "yellow"/);
+  assert.equal(await text('draw-status', 'Not drawn.'), 'Not drawn.');
+});
+
+test('draws from the keyboard alone', async () => {
+  await page.focus('#prompt');
+  await page.keyboard.press('ControlOrMeta+a');
+  await page.keyboard.type('two bananas');
+  await page.keyboard.press('Enter');
+  await text('draw-status', /^Drawn in/);
+  assert.match(await page.locator('#drawing').getAttribute('aria-label'), /^two bananas/);
+  assert.ok(await page.locator('#error').isHidden());
+});
+
+test('describes a chosen picture and redraws it beside the original', async () => {
+  const golden = goldenImage(0);
+  const buffer = await png(page, golden);
+  await page.setInputFiles('#file', { name: 'golden.png', mimeType: 'image/png', buffer });
+  const said = await text('redraw-status', /^Redrawn, PSNR/);
+  assert.deepEqual(await pixels('original'), golden.rgba);
+  assert.match(await text('caption', /\w/), /^[a-z? ]+$/);
+  assert.ok(Math.abs(Number(/PSNR ([\d.]+) dB/.exec(said)[1]) - psnr(golden.rgba, await pixels('redrawing'))) < 0.06);
+});
+
+test('answers a question about the picture', async () => {
+  await page.fill('#question', 'what colour is the car ?');
+  await page.press('#question', 'Enter');
+  assert.match(await text('answer', /\w/), /^[a-z? ]+$/);
+});
+
+test('takes a dropped picture, and refuses a file that is none', async () => {
+  const drop = async (bytes) => {
+    const transfer = await page.evaluateHandle((bytes) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([new Uint8Array(bytes)], 'dropped'));
+      return transfer;
+    }, [...bytes]);
+    await page.dispatchEvent('#drop', 'drop', { dataTransfer: transfer });
+  };
+  await drop(Buffer.from('no picture'));
+  assert.match(await text('error', /./), /PNG, JPEG, WebP or GIF.*\(bad_input\)/);
+  const golden = goldenImage(1);
+  await drop(await png(page, golden));
+  await text('redraw-status', /^Redrawn, PSNR/);
+  assert.deepEqual(await pixels('original'), golden.rgba);
+});
+
+test('says nothing on the console and asks no other origin', () => {
+  assert.deepEqual(said, []);
+  const foreign = requests.filter((url) => !url.startsWith(`${server.origin}/lab/`) && !url.startsWith('blob:'));
+  assert.deepEqual(foreign, []);
+  assert.ok(requests.some((url) => url.endsWith('.wasm')), 'the worker’s requests are seen');
+});
+
+function psnr(a, b) {
+  const errors = a.filter((_, i) => i % 4 < 3).map((value, i) => value - b[Math.floor(i / 3) * 4 + (i % 3)]);
+  const mean = errors.reduce((sum, e) => sum + e * e, 0) / errors.length;
+  return 10 * Math.log10((255 * 255) / mean);
+}

@@ -1,0 +1,54 @@
+/** A static server as plain as any host: no special headers, the page in a sub-path. */
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { extname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+/** URL prefix to folder; the longest prefix wins. */
+const FOLDERS = {
+  '/lab/models/nano/': 'tests/goldens/nano',
+  '/lab/': 'www/dist',
+  '/pkg/': 'pkg',
+};
+
+const TYPES = {
+  '.html': 'text/html',
+  '.js': 'text/javascript',
+  '.css': 'text/css',
+  '.json': 'application/json',
+  '.svg': 'image/svg+xml',
+  '.wasm': 'application/wasm',
+};
+
+const BLANK = '<!doctype html><meta charset="utf-8"><title>blank</title><link rel="icon" href="/lab/icon.svg">';
+
+/** Starts the server; `overrides` maps URL paths to other bytes, for damaged and missing files. */
+export async function serve(overrides = new Map()) {
+  const server = createServer(async (request, response) => {
+    const { pathname } = new URL(request.url, 'http://localhost');
+    try {
+      const bytes = overrides.get(pathname) ?? (await read(pathname));
+      response.writeHead(200, {
+        'content-type': TYPES[extname(pathname)] ?? (pathname.endsWith('/') ? TYPES['.html'] : 'application/octet-stream'),
+        'cache-control': 'no-store',
+      });
+      response.end(bytes);
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const origin = `http://127.0.0.1:${server.address().port}`;
+  return { origin, close: () => server.close() };
+}
+
+async function read(pathname) {
+  if (pathname === '/blank/') return BLANK;
+  const prefix = Object.keys(FOLDERS).find((prefix) => pathname.startsWith(prefix));
+  if (!prefix) throw new Error(`nothing is served at ${pathname}`);
+  const rest = normalize(decodeURIComponent(pathname.slice(prefix.length)));
+  if (rest.startsWith('..')) throw new Error('outside');
+  return readFile(join(ROOT, FOLDERS[prefix], pathname.endsWith('/') ? join(rest, 'index.html') : rest));
+}

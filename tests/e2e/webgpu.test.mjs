@@ -1,0 +1,89 @@
+/** The WebGPU build computes what the CPU build and the PyTorch reference compute, on a software
+ * adapter; speed is no matter here. */
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { after, before, describe, test } from 'node:test';
+
+import { SWIFTSHADER, launch, open } from './browser.mjs';
+import { distance, golden, goldenImage, largest } from './goldens.mjs';
+import { png } from './images.mjs';
+import { serve } from './server.mjs';
+
+const built = existsSync(new URL('../../pkg/dist/webgpu/reca_bg.wasm', import.meta.url));
+
+describe('WebGPU', { skip: built ? false : 'pkg/dist/webgpu is not built', timeout: 600_000 }, () => {
+  let server, browser, page, said;
+
+  before(async () => {
+    server = await serve();
+    browser = await launch(SWIFTSHADER);
+    ({ page, said } = await open(browser.context, `${server.origin}/blank/`));
+    await page.evaluate(async () => {
+      const { Runtime } = await import('/pkg/dist/runtime.js');
+      globalThis.runtimes = {};
+      for (const backend of ['cpu', 'webgpu']) {
+        runtimes[backend] = await Runtime.create({ backend });
+        await runtimes[backend].load('/lab/models/nano/');
+      }
+      globalThis.automatic = await Runtime.create();
+    });
+  });
+
+  after(async () => {
+    await browser?.close();
+    server?.close();
+  });
+
+  test('is what it says, and is not chosen by itself on a software adapter', async () => {
+    const infos = await page.evaluate(() => [runtimes.webgpu.info(), automatic.info()]);
+    assert.equal(infos[0].backend, 'webgpu');
+    assert.deepEqual([infos[1].backend, infos[1].reason], ['cpu', 'the only WebGPU adapter is a software one']);
+  });
+
+  test('embeds as the PyTorch reference and the CPU do', async (t) => {
+    const expected = golden('connector.output');
+    const size = expected.values.length / 3;
+    for (const index of [0, 1, 2]) {
+      const file = [...(await png(page, goldenImage(index)))];
+      const [cpu, webgpu] = await page.evaluate(async (file) => {
+        const image = new Uint8Array(file);
+        return [[...(await runtimes.cpu.embed(image))], [...(await runtimes.webgpu.embed(image))]];
+      }, file);
+      const apart = [distance(webgpu, expected.values.slice(index * size, (index + 1) * size)), distance(webgpu, cpu)];
+      t.diagnostic(`image ${index}: ${apart.map((d) => d.toExponential(1)).join(' from PyTorch, ')} from the CPU`);
+      assert.ok(Math.max(...apart) < 1e-4 * largest(expected.values), `${apart}`);
+    }
+  });
+
+  test('describes with the same words', async () => {
+    const file = [...(await png(page, goldenImage(0)))];
+    const [cpu, webgpu] = await page.evaluate(async (file) => {
+      const image = new Uint8Array(file);
+      return [await runtimes.cpu.describe(image), await runtimes.webgpu.describe(image)];
+    }, file);
+    assert.equal(webgpu, cpu);
+  });
+
+  for (const kind of ['generate', 'reconstruct']) {
+    test(`${kind}s the same picture within a level or two`, async (t) => {
+      const source = kind === 'generate' ? 'a red car left of a dog' : [...(await png(page, goldenImage(1)))];
+      const [cpu, webgpu] = await page.evaluate(
+        async ([kind, source]) => {
+          const draw = async (runtime) => {
+            const input = typeof source === 'string' ? source : new Uint8Array(source);
+            let picture;
+            for await (const frame of runtime[kind](input, { seed: 9, steps: 4, preview: 2 })) picture = frame.picture ?? picture;
+            return [...picture.data];
+          };
+          return [await draw(runtimes.cpu), await draw(runtimes.webgpu)];
+        },
+        [kind, source],
+      );
+      const apart = distance(cpu, webgpu);
+      t.diagnostic(`largest difference ${apart} of 255`);
+      assert.ok(apart <= 2 && new Set(cpu).size > 16, `${apart}`);
+    });
+  }
+
+  test('says nothing on the console', () => assert.deepEqual(said, []));
+});

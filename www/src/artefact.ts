@@ -1,0 +1,67 @@
+/** Which of the two wasm builds to fetch: the small one for the CPU, or the one with WebGPU. */
+import type * as Wasm from '@reca/web/cpu';
+import { RecaError, failure } from './error';
+import type { Backend, RuntimeInfo } from './protocol';
+
+export type Artefact = typeof Wasm;
+
+/** A wasm instance with its runtime. */
+export interface Opened {
+  wasm: Artefact;
+  runtime: Wasm.Runtime;
+  info: RuntimeInfo;
+}
+
+const BUILDS = import.meta.glob<Artefact>('../../pkg/dist/{cpu,webgpu}/reca.js');
+
+interface Adapter {
+  info?: { isFallbackAdapter?: boolean };
+}
+
+interface Gpu {
+  requestAdapter(options: { powerPreference: string }): Promise<Adapter | null>;
+}
+
+/**
+ * Opens the backend that is asked for. `auto` takes WebGPU where a hardware adapter is found and
+ * works, else the CPU; `info.reason` says why.
+ */
+export async function open(backend: Backend, onFatal: (message: string) => void): Promise<Opened> {
+  if (backend === 'cpu') return start('cpu', 'asked for', onFatal);
+  if (backend === 'webgpu') return start('webgpu', 'asked for', onFatal);
+  const obstacle = await webgpuObstacle();
+  if (obstacle) return start('cpu', obstacle, onFatal);
+  try {
+    return await start('webgpu', 'a WebGPU adapter was found', onFatal);
+  } catch (thrown) {
+    return start('cpu', `WebGPU failed: ${failure(thrown).message}`, onFatal);
+  }
+}
+
+/** Why WebGPU is not worth its download here, or null. */
+async function webgpuObstacle(): Promise<string | null> {
+  const gpu = (navigator as { gpu?: Gpu }).gpu;
+  if (!gpu) return 'this browser has no WebGPU';
+  const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
+  if (!adapter) return 'no WebGPU adapter was found';
+  if (adapter.info?.isFallbackAdapter) return 'the only WebGPU adapter is a software one';
+  return null;
+}
+
+async function start(
+  name: 'cpu' | 'webgpu',
+  reason: string,
+  onFatal: (message: string) => void,
+): Promise<Opened> {
+  const build = BUILDS[`../../pkg/dist/${name}/reca.js`];
+  if (!build) throw new RecaError('no_webgpu', `this page has no ${name} build`);
+  const wasm = await build();
+  try {
+    await wasm.default();
+  } catch (thrown) {
+    throw new RecaError('network', `the ${name} build could not be loaded: ${failure(thrown).message}`);
+  }
+  wasm.onFatal(onFatal);
+  const runtime = await wasm.Runtime.create(name);
+  return { wasm, runtime, info: { ...runtime.info(), reason } };
+}

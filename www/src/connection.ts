@@ -1,0 +1,85 @@
+/** The page's end of the worker: requests out, answers in, each answer to its promise. */
+import { RecaError } from './error';
+import type { Answer, Arguments, CallName, FromWorker, Progress, Request, ToWorker } from './protocol';
+
+interface Pending {
+  resolve(value: never): void;
+  reject(error: RecaError): void;
+  onProgress?: ((progress: Progress) => void) | undefined;
+}
+
+export interface CallOptions {
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: Progress) => void) | undefined;
+}
+
+export class Connection {
+  readonly #worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'reca' });
+  readonly #pending = new Map<number, Pending>();
+  #last = 0;
+  #dead: RecaError | null = null;
+
+  constructor() {
+    this.#worker.addEventListener('message', ({ data }: MessageEvent<FromWorker>) => this.#receive(data));
+    this.#worker.addEventListener('error', (event) => {
+      this.close(new RecaError('internal', event.message || 'the worker could not be started'));
+    });
+  }
+
+  /** Asks the worker; rejects with `aborted` as soon as the signal fires. */
+  call<N extends CallName>(call: N, args: Arguments<N>, options: CallOptions = {}): Promise<Answer<N>> {
+    const { signal, onProgress } = options;
+    if (this.#dead) return Promise.reject(this.#dead);
+    if (signal?.aborted) return Promise.reject(aborted());
+    const id = ++this.#last;
+    const answer = new Promise<Answer<N>>((resolve, reject) => {
+      this.#pending.set(id, { resolve, reject, onProgress });
+    });
+    const abort = () => {
+      this.#send({ type: 'abort', id });
+      this.#take(id)?.reject(aborted());
+    };
+    signal?.addEventListener('abort', abort, { once: true });
+    this.#send({ type: 'request', id, request: { call, ...args } as Request });
+    return answer.finally(() => signal?.removeEventListener('abort', abort));
+  }
+
+  /** Ends the worker; every call then fails with `reason`. */
+  close(reason: RecaError): void {
+    this.#dead ??= reason;
+    this.#worker.terminate();
+    for (const { reject } of this.#pending.values()) reject(this.#dead);
+    this.#pending.clear();
+  }
+
+  #send(message: ToWorker): void {
+    this.#worker.postMessage(message);
+  }
+
+  #receive(message: FromWorker): void {
+    switch (message.type) {
+      case 'done':
+        this.#take(message.id)?.resolve(message.value as never);
+        break;
+      case 'failed':
+        this.#take(message.id)?.reject(new RecaError(message.error.code, message.error.message));
+        break;
+      case 'progress':
+        this.#pending.get(message.id)?.onProgress?.(message.progress);
+        break;
+      case 'fatal':
+        this.close(new RecaError(message.error.code, message.error.message));
+        break;
+    }
+  }
+
+  #take(id: number): Pending | undefined {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    return pending;
+  }
+}
+
+function aborted(): RecaError {
+  return new RecaError('aborted', 'cancelled');
+}

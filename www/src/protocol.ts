@@ -1,0 +1,57 @@
+/** What the page and the worker say to each other. The page asks, the worker answers each request
+ * once, in order; drawings are pulled a step at a time under numbers that the page gives out. */
+import type { Backend, DrawOptions, ModelInfo, RuntimeInfo } from '@reca/web/cpu';
+import type { Failure } from './error';
+
+export type { Backend, DrawOptions, ModelInfo, RuntimeInfo };
+
+/** The files of a model directory by name, `manifest.json` among them. */
+export type ModelFiles = Record<string, Uint8Array>;
+
+/** A look at a picture that is being drawn. */
+export type Frame =
+  | { kind: 'step'; step: number; steps: number; picture: ImageData | null }
+  | { kind: 'image'; step: number; steps: number; picture: ImageData };
+
+/** Arguments and answer of every request. */
+export interface Calls {
+  create: [{ backend: Backend }, RuntimeInfo];
+  /** From the URL of a model directory, or from its files. */
+  load: [{ source: string | ModelFiles }, ModelInfo];
+  describe: [{ image: Uint8Array; question: string }, string];
+  embed: [{ image: Uint8Array }, Float32Array];
+  /** The picture as the model sees it. */
+  fit: [{ image: Uint8Array }, ImageData];
+  psnr: [{ a: ImageData; b: ImageData }, number];
+  generate: [{ drawing: number; prompt: string; options: DrawOptions }, void];
+  /** From an image file or from embeddings. */
+  reconstruct: [{ drawing: number; source: Uint8Array | Float32Array; options: DrawOptions }, void];
+  /** One step; the last one answers with the image and ends the drawing. */
+  advance: [{ drawing: number; preview: boolean }, Frame];
+  free: [{ drawing: number }, void];
+}
+
+export type CallName = keyof Calls;
+export type Arguments<N extends CallName> = Calls[N][0];
+export type Answer<N extends CallName> = Calls[N][1];
+
+/** A request with its name, one member a call. */
+export type Request = { [N in CallName]: { call: N } & Arguments<N> }[CallName];
+
+export type ToWorker =
+  | { type: 'request'; id: number; request: Request }
+  /** Stops the request's download, if it is at one. */
+  | { type: 'abort'; id: number };
+
+export type FromWorker =
+  | { type: 'done'; id: number; value: unknown }
+  | { type: 'failed'; id: number; error: Failure }
+  | { type: 'progress'; id: number; progress: Progress }
+  /** The worker is unusable and must be replaced. */
+  | { type: 'fatal'; error: Failure };
+
+/** Bytes of a download so far and in all. */
+export interface Progress {
+  loaded: number;
+  total: number;
+}

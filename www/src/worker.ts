@@ -1,0 +1,91 @@
+/** The dedicated worker: owns the wasm instance, the device and the model. One request is worked on
+ * at a time, in the order of asking; cancelling means not pulling a drawing any further. */
+import type { Drawing } from '@reca/web/cpu';
+import { type Opened, open } from './artefact';
+import { RecaError, failure } from './error';
+import { download } from './model';
+import type { Answer, Arguments, CallName, Frame, FromWorker, ToWorker } from './protocol';
+
+type Handlers = {
+  [N in CallName]: (args: Arguments<N>, job: Job) => Answer<N> | Promise<Answer<N>>;
+};
+
+interface Job {
+  id: number;
+  signal: AbortSignal;
+}
+
+let opened: Opened | null = null;
+let queue = Promise.resolve();
+const drawings = new Map<number, Drawing>();
+const controllers = new Map<number, AbortController>();
+
+const post = (message: FromWorker) => self.postMessage(message);
+
+const handlers: Handlers = {
+  async create({ backend }) {
+    opened = await open(backend, (message) => post({ type: 'fatal', error: { code: 'internal', message } }));
+    return opened.info;
+  },
+  async load({ source }, { id, signal }) {
+    if (typeof source !== 'string') return runtime().load(source);
+    const files = await download(source, signal, (progress) => post({ type: 'progress', id, progress }));
+    return runtime().load(files);
+  },
+  describe: ({ image, question }) => runtime().describe(image, question),
+  embed: ({ image }) => runtime().embed(image),
+  fit: ({ image }) => runtime().fit(image),
+  psnr: ({ a, b }) => instance().wasm.psnr(a, b),
+  generate({ drawing, prompt, options }) {
+    drawings.set(drawing, runtime().generate(prompt, options));
+  },
+  reconstruct({ drawing, source, options }) {
+    const begin = source instanceof Float32Array ? 'reconstructEmbeddings' : 'reconstruct';
+    drawings.set(drawing, runtime()[begin](source as never, options));
+  },
+  async advance({ drawing: number, preview }): Promise<Frame> {
+    const drawing = drawings.get(number);
+    if (!drawing) throw new RecaError('bad_input', 'this drawing has ended');
+    await drawing.advance();
+    const { step, steps } = drawing;
+    if (step < steps) {
+      return { kind: 'step', step, steps, picture: preview ? await drawing.preview() : null };
+    }
+    return { kind: 'image', step, steps, picture: await drawing.image() };
+  },
+  free({ drawing }) {
+    drawings.get(drawing)?.free();
+    drawings.delete(drawing);
+  },
+};
+
+self.addEventListener('message', ({ data }: MessageEvent<ToWorker>) => {
+  if (data.type === 'abort') {
+    controllers.get(data.id)?.abort();
+    return;
+  }
+  const { id, request } = data;
+  const controller = new AbortController();
+  controllers.set(id, controller);
+  queue = queue.then(async () => {
+    try {
+      controller.signal.throwIfAborted();
+      const handler = handlers[request.call] as (args: unknown, job: Job) => unknown;
+      const value = await handler(request, { id, signal: controller.signal });
+      post({ type: 'done', id, value });
+    } catch (thrown) {
+      post({ type: 'failed', id, error: failure(thrown) });
+    } finally {
+      controllers.delete(id);
+    }
+  });
+});
+
+function instance(): Opened {
+  if (!opened) throw new RecaError('bad_input', 'the runtime is not created yet');
+  return opened;
+}
+
+function runtime() {
+  return instance().runtime;
+}
