@@ -9,6 +9,7 @@ use burn::{
     tensor::Tensor,
 };
 use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
 
 use super::{ema::tensors, optim::Optimizer};
 use crate::{
@@ -16,8 +17,16 @@ use crate::{
     weights::safetensors::{self as weights, Precision},
 };
 
-const STEP: &str = "step";
-const RUN: &str = "run";
+/// The one metadata field, so that equal checkpoints are equal files: the library writes several in
+/// no fixed order.
+const FIELD: &str = "checkpoint";
+
+/// What the metadata says.
+#[derive(Serialize, Deserialize)]
+struct Description {
+    run: String,
+    step: u64,
+}
 
 /// What a checkpoint holds; moments of parameters without gradients are zero.
 #[derive(Module, Debug)]
@@ -51,7 +60,9 @@ impl<M: Module> State<M> {
 
 /// The file of a state.
 pub(super) async fn save<M: Module>(state: &M, run: &str, step: u64) -> Result<Vec<u8>> {
-    let metadata = HashMap::from([(STEP.to_owned(), step.to_string()), (RUN.to_owned(), run.to_owned())]);
+    let description = Description { run: run.to_owned(), step };
+    let description = serde_json::to_string(&description).map_err(Error::internal)?;
+    let metadata = HashMap::from([(FIELD.to_owned(), description)]);
     weights::save_with(state, Precision::F32, Some(metadata)).await
 }
 
@@ -74,9 +85,10 @@ pub fn describe(bytes: &[u8]) -> Result<(String, u64)> {
     let damaged =
         |what: &dyn std::fmt::Display| Error::weights_format(format!("not a complete checkpoint ({what})"));
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e))?;
-    let field = |name: &str| header.metadata().as_ref().and_then(|fields| fields.get(name)).cloned();
-    let step = field(STEP).and_then(|step| step.parse().ok());
-    field(RUN).zip(step).ok_or_else(|| damaged(&"step or run is missing"))
+    let field = header.metadata().as_ref().and_then(|fields| fields.get(FIELD));
+    let field = field.ok_or_else(|| damaged(&"step and run are missing"))?;
+    let Description { run, step } = serde_json::from_str(field).map_err(|e| damaged(&e))?;
+    Ok((run, step))
 }
 
 /// The file of a finished part: its weights alone.

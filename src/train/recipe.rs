@@ -19,8 +19,11 @@ use crate::{
 };
 
 /// The recipes that come with the crate, by name.
-pub const RECIPES: [(&str, &str); 2] =
-    [("nano", include_str!("recipes/nano.json")), ("mini", include_str!("recipes/mini.json"))];
+pub const RECIPES: [(&str, &str); 3] = [
+    ("nano", include_str!("recipes/nano.json")),
+    ("mini", include_str!("recipes/mini.json")),
+    ("tiny", include_str!("recipes/tiny.json")),
+];
 
 /// A recipe file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
