@@ -13,6 +13,8 @@ pub mod ops;
 pub mod pipeline;
 pub mod random;
 #[cfg(feature = "scene")]
+pub mod reca;
+#[cfg(feature = "scene")]
 pub mod scene;
 pub mod text;
 pub mod train;

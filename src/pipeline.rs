@@ -29,6 +29,7 @@ pub struct Pipeline {
     device: Device,
     /// Styles that the model draws in; the first is used where a prompt names none.
     styles: Vec<String>,
+    recipe: Option<String>,
 }
 
 /// What `config.json` says beside the sizes.
@@ -36,6 +37,7 @@ pub struct Pipeline {
 struct Trained {
     #[serde(default)]
     styles: Vec<String>,
+    recipe: Option<String>,
 }
 
 impl Pipeline {
@@ -46,12 +48,24 @@ impl Pipeline {
     pub fn new(files: &ModelFiles, device: &Device) -> Result<Self> {
         let (umm, config, tokenizer) = files.build(device)?;
         let trained: Trained = serde_json::from_slice(&files.config).map_err(Error::weights_format)?;
-        Ok(Self { umm, config, tokenizer, device: device.clone(), styles: trained.styles })
+        Ok(Self {
+            umm,
+            config,
+            tokenizer,
+            device: device.clone(),
+            styles: trained.styles,
+            recipe: trained.recipe,
+        })
     }
 
     /// Styles that the model draws in; the first is used where a prompt names none.
     pub fn styles(&self) -> &[String] {
         &self.styles
+    }
+
+    /// The name of the recipe that the model was trained by, which knows its world.
+    pub fn recipe(&self) -> Option<&str> {
+        self.recipe.as_deref()
     }
 
     /// The understanding embeddings of a picture of any size, `[1, visual_tokens, hidden]`.

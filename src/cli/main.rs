@@ -1,9 +1,12 @@
 //! The `reca` command line.
 
+mod align;
 mod common;
 mod describe;
+mod drive;
 mod export;
 mod generate;
+mod log;
 mod pretrain;
 mod prompts;
 mod reconstruct;
@@ -29,6 +32,7 @@ enum Command {
     Describe(describe::Args),
     Generate(generate::Args),
     Reconstruct(reconstruct::Args),
+    Align(align::Args),
     Export(export::Args),
     Pretrain(pretrain::Args),
     Scene(scene::Args),
@@ -50,6 +54,7 @@ fn run(command: Command) -> ExitCode {
         Command::Describe(args) => describe::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
+        Command::Align(args) => align::run(args),
         Command::Export(args) => export::run(args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Scene(args) => scene::run(args),

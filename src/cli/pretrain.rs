@@ -1,7 +1,5 @@
 //! `reca pretrain`: trains a model from nothing, stage by stage.
 
-mod drive;
-mod log;
 mod stages;
 
 use std::fs;
@@ -22,8 +20,8 @@ use reca::train::{checkpoint, export};
 use reca::umm::Umm;
 use reca::{Error, Result};
 
-use self::drive::write_whole;
 use crate::common::Device as DeviceChoice;
+use crate::drive::write_whole;
 use crate::scene::recipe;
 
 const FILES: &str = "\

@@ -24,9 +24,44 @@ pub struct Question {
     pub answer: String,
 }
 
-/// Ways of asking for a caption; also RecA's template texts.
-pub const CAPTION_REQUESTS: [&str; 4] =
-    ["describe the image", "describe the picture", "what does the image show ?", "what is in the image ?"];
+/// Ways of asking for a caption, in front of each of [`PICTURES`].
+const REQUESTS: [&str; 11] = [
+    "describe",
+    "please describe",
+    "caption",
+    "write a caption for",
+    "explain",
+    "tell me about",
+    "tell me what you see in",
+    "list everything in",
+    "give a full description of",
+    "show every detail of",
+    "what is in",
+];
+
+const PICTURES: [&str; 10] = [
+    "the image",
+    "this image",
+    "the picture",
+    "this picture",
+    "the photo",
+    "this photo",
+    "the scene",
+    "this scene",
+    "the drawing",
+    "this drawing",
+];
+
+/// The 110 ways of asking for a caption; also RecA's template texts.
+pub fn caption_requests() -> Vec<String> {
+    (0..REQUESTS.len() * PICTURES.len()).map(caption_request).collect()
+}
+
+fn caption_request(index: usize) -> String {
+    let (request, picture) = (index / PICTURES.len() % REQUESTS.len(), index % PICTURES.len());
+    let end = if REQUESTS[request].starts_with("what") { " ?" } else { "" };
+    format!("{} {}{end}", REQUESTS[request], PICTURES[picture])
+}
 
 /// Ways of asking for the noun of a single object.
 pub const OBJECT_REQUESTS: [&str; 2] = ["what is this ?", "what object is this ?"];
@@ -43,11 +78,10 @@ pub fn questions(scene: &Scene, seed: u64, index: u64) -> Vec<Question> {
         asked.push(Question { kind, question, answer: answer.to_owned() });
     };
 
-    let request = random.below(CAPTION_REQUESTS.len());
+    let request = random.below(REQUESTS.len() * PICTURES.len());
     for k in 0..2 {
-        let request = CAPTION_REQUESTS[(request + k) % CAPTION_REQUESTS.len()];
         let mention = Mention { inverse: random.chance(0.5), ..Mention::ALL };
-        ask(QuestionKind::Caption, request.to_owned(), &describe(scene, mention));
+        ask(QuestionKind::Caption, caption_request(request + k), &describe(scene, mention));
     }
     if let (Some(relation), Some(second)) = (scene.relation, scene.objects.get(1)) {
         for (a, b, relation) in [(first, second, relation), (second, first, relation.inverse())] {

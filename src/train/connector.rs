@@ -28,6 +28,9 @@ pub struct ConnectorConfig {
     pub training: TrainingConfig,
     /// Weight of the understanding loss, taken on half of the batch.
     pub understanding_weight: f32,
+    /// Weight of the distance between the pooled contexts of an image and of its dense caption: what
+    /// the generator is later taught about one, it then knows of the other.
+    pub pooled_weight: f32,
     /// Part of the templates that say nothing, for guidance.
     pub null_caption: f64,
     #[serde(flatten)]
@@ -88,12 +91,18 @@ impl Stage for ConnectorStage {
             .iter()
             .map(|index| self.texts.question(&self.scenes[*index], &mut random))
             .collect::<Result<_>>()?;
+        let captions = indices
+            .iter()
+            .map(|index| self.texts.dense(&self.scenes[*index], &mut random))
+            .collect::<Result<Vec<_>>>()?;
         let device = module.position_embedding.device();
         let visual = module.forward(self.features.gather(&indices, &device));
         let context = self.understanding.context(&TextBatch::prompts(&templates), Some(visual.clone()));
         let clean = self.latents.gather(&indices, &device);
         let flow = flow_loss(&self.generation, clean, &context, self.config.times, &mut random);
         let answers = answer_loss(&self.understanding, &asked, Some(visual.narrow(0, 0, half)));
-        Ok(flow + answers * self.config.understanding_weight)
+        let read = self.understanding.context(&TextBatch::prompts(&captions), None);
+        let apart = (context.pooled - read.pooled).square().mean();
+        Ok(flow + answers * self.config.understanding_weight + apart * self.config.pooled_weight)
     }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::recipe::Recipe;
 use crate::{
     Error, Result,
-    scene::{question::CAPTION_REQUESTS, tokenizer_json},
+    scene::{question::caption_requests, tokenizer_json},
     text::NULL_CAPTION,
     umm::Umm,
     weights::{
@@ -21,7 +21,7 @@ pub async fn model_files(recipe: &Recipe, umm: &Umm) -> Result<ModelFiles> {
         fields.insert("recipe".into(), json!(recipe.name));
         fields.insert("nouns".into(), json!(recipe.world.nouns));
         fields.insert("styles".into(), json!(recipe.world.styles));
-        fields.insert("templates".into(), json!(CAPTION_REQUESTS));
+        fields.insert("templates".into(), json!(caption_requests()));
         fields.insert("sampling".into(), sampling());
     }
     let pretty = |value| serde_json::to_vec_pretty(value).map_err(Error::internal);

@@ -32,13 +32,16 @@ pub trait Stage {
 }
 
 /// How long and how fast to train.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingConfig {
     pub steps: u64,
     /// Samples a step.
     pub batch: usize,
     /// Highest learning rate, after the warm-up; falls to zero along a cosine.
     pub learning_rate: f64,
+    /// How many times the learning rate rises and falls.
+    #[serde(default = "once")]
+    pub cycles: u64,
     pub weight_decay: f32,
     /// Steps of linear warm-up.
     pub warmup: u64,
@@ -47,6 +50,25 @@ pub struct TrainingConfig {
     /// The weights' average that becomes the result; without it the last weights do.
     #[serde(flatten)]
     pub ema: Option<EmaConfig>,
+}
+
+fn once() -> u64 {
+    1
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            steps: 1000,
+            batch: 64,
+            learning_rate: 1e-3,
+            cycles: 1,
+            weight_decay: 0.01,
+            warmup: 100,
+            optimizer: Rule::default(),
+            ema: None,
+        }
+    }
 }
 
 /// An exponential moving average of the weights.

@@ -7,7 +7,7 @@ use crate::{
     Error, Result, random,
     scene::{
         CaptionRates, QuestionKind, Scene, caption,
-        question::{self, CAPTION_REQUESTS},
+        question::{self, caption_requests},
     },
     text::{EOS, NULL_CAPTION, Tokenizer},
 };
@@ -16,11 +16,12 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Texts {
     tokenizer: Tokenizer,
+    templates: Vec<String>,
 }
 
 impl Texts {
     pub fn new(tokenizer: Tokenizer) -> Self {
-        Self { tokenizer }
+        Self { tokenizer, templates: caption_requests() }
     }
 
     pub fn tokenizer(&self) -> &Tokenizer {
@@ -52,7 +53,7 @@ impl Texts {
 
     /// A request for a caption: the text beside an image that is to be redrawn.
     pub fn template(&self, random: &mut ChaCha8Rng) -> Result<Vec<u32>> {
-        self.encode(pick(&CAPTION_REQUESTS, random)?)
+        self.encode(pick(&self.templates, random)?)
     }
 
     /// `text`, or the empty caption of guidance at a rate.

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use burn::{module::Module, tensor::Tensor};
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{
     cache::Cache,
     objective::{Exchange, answer_loss},
-    pool::{self, PoolConfig},
+    pool::PoolConfig,
     stage::{Stage, TrainingConfig},
     texts::Texts,
 };
@@ -27,6 +28,8 @@ pub struct UnderstandingConfig {
     pub training: TrainingConfig,
     /// Part of the batch, and of the loss, that reads a caption instead of an image.
     pub text_only: f32,
+    /// Part of the batch that shows two objects: relations are learned last.
+    pub two_objects: f64,
     pub pool: PoolConfig,
 }
 
@@ -54,8 +57,9 @@ pub struct UnderstandingStage {
     /// Of the vision tower, one entry a scene.
     features: Cache,
     texts: Texts,
-    batch: usize,
-    text_only: f32,
+    config: UnderstandingConfig,
+    /// The scenes of two objects, and the others.
+    kinds: [Vec<usize>; 2],
     seed: u64,
 }
 
@@ -67,7 +71,21 @@ impl UnderstandingStage {
         features: Cache,
         texts: Texts,
     ) -> Self {
-        Self { scenes, features, texts, batch: config.training.batch, text_only: config.text_only, seed }
+        let (two, others) = (0..scenes.len()).partition(|index| scenes[*index].relation.is_some());
+        Self { scenes, features, texts, config: config.clone(), kinds: [two, others], seed }
+    }
+}
+
+impl UnderstandingStage {
+    /// Samples of a batch, with replacement, two objects at their own rate.
+    fn draw(&self, random: &mut ChaCha8Rng, batch: usize) -> Vec<usize> {
+        let one = |_| {
+            let two = random::uniform(random) < self.config.two_objects;
+            let wanted = &self.kinds[usize::from(!two)];
+            let kind = if wanted.is_empty() { &self.kinds[usize::from(two)] } else { wanted };
+            kind[random::below(random, kind.len())]
+        };
+        (0..batch).map(one).collect()
     }
 }
 
@@ -76,8 +94,9 @@ impl Stage for UnderstandingStage {
 
     fn loss(&self, module: &UnderstandingModule, step: u64) -> Result<Tensor<1>> {
         let mut random = random::stream(self.seed ^ TAG, step);
-        let indices = pool::draw(&mut random, self.batch, self.scenes.len());
-        let (read, seen) = indices.split_at((self.text_only * self.batch as f32).round() as usize);
+        let (batch, text_only) = (self.config.training.batch, self.config.text_only);
+        let indices = self.draw(&mut random, batch);
+        let (read, seen) = indices.split_at((text_only * batch as f32).round() as usize);
         let read: Vec<Exchange> = read
             .iter()
             .map(|index| {
@@ -98,6 +117,6 @@ impl Stage for UnderstandingStage {
             return Ok(from_image);
         }
         let from_text = answer_loss(&module.understanding, &read, None);
-        Ok(from_image * (1.0 - self.text_only) + from_text * self.text_only)
+        Ok(from_image * (1.0 - text_only) + from_text * text_only)
     }
 }

@@ -65,11 +65,16 @@ impl Generation {
     /// - returns `[batch, latent_tokens, latent_channels]`
     pub fn forward(&self, noisy: Tensor<3>, times: &[f32], context: &Context) -> Tensor<3> {
         let condition = self.condition(times, context);
-        let mut x = self.latent_in.forward(noisy) + self.position_embedding.val().unsqueeze();
+        let mut x = self.embed(noisy);
         for (layer, before) in self.layers.iter().zip(&context.layers) {
             x = layer.forward_conditioned(x, condition.clone(), before, context.hidden.clone());
         }
         self.latent_out.forward(self.norm.forward(x))
+    }
+
+    /// Latents as the first layer sees them, `[batch, latent_tokens, hidden]`.
+    pub fn embed(&self, latents: Tensor<3>) -> Tensor<3> {
+        self.latent_in.forward(latents) + self.position_embedding.val().unsqueeze()
     }
 
     /// `silu(time + pooled context)`, `[batch, 1, hidden]`.

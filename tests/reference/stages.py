@@ -146,6 +146,12 @@ class UnderstandingStage(Stage):
 
     def prepare(self):
         self.features = self.cached("features", self.model.vision_model)
+        two = np.array([len(nouns) == 2 for nouns in self.pack.nouns])
+        self.kinds = [np.flatnonzero(two), np.flatnonzero(~two)]
+
+    def draw(self, count: int) -> np.ndarray:       # relations are learned last: more scenes of two objects
+        two = self.rng.random(count) < self.settings["two_objects"]
+        return np.where(two, *(self.rng.choice(kind, count) for kind in self.kinds))
 
     def loss(self) -> tuple[Tensor, dict]:
         understanding, share = self.model.understanding, self.settings["text_only"]
@@ -201,11 +207,15 @@ class ConnectorStage(FlowStage):
         index = self.draw(self.settings["batch"])
         visual = self.model.connector(self.features[index].float())
         text = pad([self.or_null(self.templates[self.rng.integers(len(self.templates))]) for _ in index])
-        flow = self.flow_loss(index, understanding.context(text, visual))
+        context = understanding.context(text, visual)
+        flow = self.flow_loss(index, context)
+        captions = [self.pack.dense[i][self.rng.integers(len(self.pack.dense[i]))] for i in index]
+        apart = (context.pooled - understanding.context(pad(captions)).pooled).square().mean()
         half = len(index) // 2
         text, prefix = self.questions(index[:half])
         answers, exact = answer_loss(understanding.logits(text, visual[:half], prefix), text, prefix)
-        return flow + weight * answers, {"flow": flow.item(), "answers": answers.item(), "exact": exact.item()}
+        metrics = {"flow": flow.item(), "answers": answers.item(), "exact": exact.item(), "apart": apart.item()}
+        return flow + weight * answers + self.settings["pooled_weight"] * apart, metrics
 
 
 STAGES = {

@@ -23,9 +23,12 @@ LOG_EVERY = 50
 CHECKPOINT_SECONDS = 180
 
 
-def learning_rate(settings: dict, step: int) -> float:      # linear warm-up, then half a cosine to zero
+def learning_rate(settings: dict, step: int) -> float:
+    """Linear warm-up, then half a cosine to zero; `cycles` times (SGDR, arXiv 1608.03983)."""
+    length = settings["steps"] / settings.get("cycles", 1)
+    step = step % length
     warm = min(1, (step + 1) / settings["warmup"])
-    return settings["learning_rate"] * warm * (0.5 + 0.5 * math.cos(math.pi * step / settings["steps"]))
+    return settings["learning_rate"] * warm * (0.5 + 0.5 * math.cos(math.pi * step / length))
 
 
 def ema_decay(update: int, limit: float) -> float:          # short memory at first

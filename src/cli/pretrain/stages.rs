@@ -21,10 +21,10 @@ use reca::train::understanding::{UnderstandingModule, UnderstandingStage};
 use reca::umm::{Umm, autoencoder::Autoencoder, connector::Connector, generation::Generation};
 use reca::{Pipeline, Result};
 
-use super::drive::{Job, bar, drive};
-use super::log::Log;
 use super::{Samples, Session};
 use crate::common::{sheet, write_picture};
+use crate::drive::{Job, bar, drive};
+use crate::log::Log;
 
 /// Pictures that a frozen part reads at once, and scenes rendered between two looks at the bar.
 const CHUNK: usize = 128;
@@ -113,6 +113,7 @@ impl Session {
             stage: stage.as_str(),
             run: self.recipe.run(stage)?,
             checkpoint: self.checkpoint(stage),
+            anew: format!("--fresh --stage {}", stage.as_str()),
             log: Log::new(&self.out),
         })
     }

@@ -1,4 +1,4 @@
-//! One stage's loop: resume, step, show, log, look, save.
+//! One training run's loop: resume, step, show, log, look, save.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use pollster::block_on;
 use reca::train::stage::{Stage, Trainer};
 use reca::{Error, Result};
 
-use super::log::{Line, Log};
+use crate::log::{Line, Log};
 
 /// Steps a line of the log.
 const LOG_EVERY: u64 = 10;
@@ -22,6 +22,8 @@ pub struct Job<'a> {
     pub stage: &'a str,
     pub run: String,
     pub checkpoint: PathBuf,
+    /// The option that throws the checkpoint away.
+    pub anew: String,
     pub log: Log,
 }
 
@@ -33,9 +35,7 @@ pub fn drive<S: Stage>(
     mut look: impl FnMut(&S::Module, u64) -> Result<()>,
 ) -> Result<S::Module> {
     if job.checkpoint.exists() {
-        let failed = |e: Error| {
-            e.at(format!("{} (--fresh --stage {} trains it anew)", job.checkpoint.display(), job.stage))
-        };
+        let failed = |e: Error| e.at(format!("{} ({} trains it anew)", job.checkpoint.display(), job.anew));
         let bytes = fs::read(&job.checkpoint).map_err(|e| failed(Error::bad_input(e)))?;
         trainer.resume(&job.run, &bytes).map_err(failed)?;
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use reca::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::drive::write_whole;
+use crate::drive::write_whole;
 
 /// Where a stage stood.
 #[derive(Clone, Debug, Serialize, Deserialize)]

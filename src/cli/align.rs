@@ -1,0 +1,204 @@
+//! `reca align`: Reconstruction Alignment, and the controls that it is measured against.
+
+mod images;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pollster::block_on;
+use reca::reca::{AlignConfig, AlignStage, ConditionConfig, Method, condition::Source};
+use reca::scene::{Engine, Pool};
+use reca::train::recipe::Recipe;
+use reca::train::stage::Trainer;
+use reca::train::texts::Texts;
+use reca::weights::safetensors::{self, Precision};
+use reca::weights::{ModelFiles, manifest::FileEntry};
+use reca::{Error, Pipeline, Result};
+use serde_json::json;
+
+use self::images::{folder, pool};
+use crate::common::{ModelArgs, print, read_model};
+use crate::drive::{Job, drive, write_whole};
+use crate::log::Log;
+use crate::scene::recipe;
+
+const EXAMPLES: &str = "\
+Examples:
+  reca align --out runs/aligned
+  reca align --out runs/mine --images photos --steps 200
+  reca align --out runs/control --method sft-sparse
+  reca generate \"a yellow broccoli\" --model runs/aligned/model
+
+Below --out: model/ (the aligned model), log.jsonl (step, loss, samples per second), and, while it
+runs, checkpoint.safetensors: a call may be stopped at any time, and the same command goes on.
+
+The controls see the same images for the same steps. sft-sparse fine-tunes on captions by the rule
+the base was trained on; sft-dense on captions that name everything, which labels what is tested;
+shuffled gives every image another one's embeddings. To chain runs, give the first one's model to
+the second: --model runs/sft/model.";
+
+/// Align a model's drawing with its understanding, without captions (RecA)
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Folder to write to
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// RecA, or a control: reca, shuffled, sft-sparse, sft-dense
+    #[arg(long, default_value = "reca", value_name = "NAME", value_parser = method)]
+    method: Method,
+    /// Learn from the PNG, JPEG, WebP and GIF pictures of a folder, instead of scenes
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["pool", "count"])]
+    images: Option<PathBuf>,
+    /// Scenes to learn from: open may hold what captions never named, strict does not
+    #[arg(long, default_value = "open", value_name = "NAME", value_parser = unlabelled)]
+    pool: Pool,
+    /// How many scenes
+    #[arg(long, default_value_t = 12_000, value_parser = clap::value_parser!(u64).range(2..=1_000_000))]
+    count: u64,
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+    steps: u64,
+    /// Images a step
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=4096))]
+    batch: u32,
+    /// Highest learning rate; it falls to zero along a cosine
+    #[arg(long, default_value_t = 1e-4)]
+    learning_rate: f64,
+    /// Seed of images, batches and noise
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Stand the generator's own latents in the place of the caption, as a control
+    #[arg(long)]
+    generation_embeddings: bool,
+    /// Reduce the image that is read (not the one that is drawn) to so many pixels a side
+    #[arg(long, value_name = "PIXELS")]
+    resolution: Option<u32>,
+    /// Blur the image that is read, standard deviation in pixels
+    #[arg(long, default_value_t = 0.0, value_name = "PIXELS")]
+    blur: f32,
+    /// Average so many neighbouring embeddings a side: 1, 2 or 4
+    #[arg(long, default_value_t = 1)]
+    pooling: usize,
+    /// Part of the template texts that say nothing, which keeps guidance working
+    #[arg(long, default_value_t = 0.1)]
+    template_drop: f64,
+    /// Weight of the captioned loss on the base's own pool
+    #[arg(long, default_value_t = 0.0)]
+    lambda_t2i: f32,
+    /// Throw away what an earlier call has done
+    #[arg(long)]
+    fresh: bool,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+impl Args {
+    fn config(&self, recipe: &Recipe) -> Result<AlignConfig> {
+        let rate = self.learning_rate;
+        if !(rate > 0.0 && rate <= 1.0) {
+            return Err(Error::bad_input(format!(
+                "--learning-rate is {rate}, but must be above 0, at most 1"
+            )));
+        }
+        if !(0.0..=1.0).contains(&self.template_drop) || !(0.0..=100.0).contains(&self.lambda_t2i) {
+            return Err(Error::bad_input("--template-drop must be 0 to 1, and --lambda-t2i 0 to 100"));
+        }
+        let generation = &recipe.stages.generation;
+        let mut config = AlignConfig {
+            method: self.method,
+            template_drop: self.template_drop,
+            lambda_t2i: self.lambda_t2i,
+            captions: generation.captions,
+            times: generation.times,
+            ..AlignConfig::default()
+        };
+        config.condition = ConditionConfig {
+            source: if self.generation_embeddings { Source::Generation } else { Source::Understanding },
+            resolution: self.resolution,
+            blur: self.blur,
+            pooling: self.pooling,
+        };
+        config.training.steps = self.steps;
+        config.training.batch = self.batch as usize;
+        config.training.learning_rate = rate;
+        Ok(config)
+    }
+}
+
+fn method(name: &str) -> std::result::Result<Method, String> {
+    let found = Method::ALL.into_iter().find(|method| method.name() == name);
+    found.ok_or_else(|| format!("there are {}", Method::ALL.map(Method::name).join(", ")))
+}
+
+fn unlabelled(name: &str) -> std::result::Result<Pool, String> {
+    let found = [Pool::Open, Pool::Strict].into_iter().find(|pool| pool.name() == name);
+    found.ok_or_else(|| "there are open and strict".to_owned())
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let model = args.model.folder()?;
+    let files = read_model(&model)?;
+    let pipeline = args.model.open()?;
+    let recipe = recipe_of(&pipeline)?;
+    let config = args.config(&recipe)?;
+    config.condition.check(pipeline.config.visual_tokens().isqrt())?;
+    let checkpoint = args.out.join("checkpoint.safetensors");
+    if args.fresh && checkpoint.exists() {
+        fs::remove_file(&checkpoint).map_err(|e| Error::bad_input(e).at(checkpoint.display()))?;
+    }
+    let engine = Engine::new(recipe.world.clone())?;
+    let images = match &args.images {
+        Some(path) => folder(&pipeline, path, &config.condition)?,
+        None => pool(
+            &pipeline,
+            &engine,
+            (args.pool, images::POOL_SEED + args.seed, args.count),
+            &config.condition,
+        )?,
+    };
+    let captioned = if config.lambda_t2i > 0.0 {
+        let own = recipe.stages.generation.pool;
+        Some(Arc::new(pool(&pipeline, &engine, (own.kind, own.seed, args.count), &config.condition)?))
+    } else {
+        None
+    };
+    let pictures = images.len();
+    let texts = Texts::new(pipeline.tokenizer.clone());
+    let images = Arc::new(images);
+    let stage = AlignStage::new(&config, args.seed, images, captioned, texts, engine.split(), &pipeline.umm)?;
+    let run = json!({
+        "model": FileEntry::of(&files.weights).sha256, "config": config, "seed": args.seed, "images": args.images,
+        "pool": args.pool.name(), "count": pictures,
+    });
+    let method = config.method.name();
+    let job = Job {
+        stage: method,
+        run: FileEntry::of(run.to_string().as_bytes()).sha256,
+        checkpoint: checkpoint.clone(),
+        anew: "--fresh".to_owned(),
+        log: Log::new(&args.out),
+    };
+    let trainer = Trainer::new(stage, pipeline.umm.generation.clone(), config.training.clone());
+    let mut umm = pipeline.umm.clone();
+    umm.generation = drive(trainer, &job, |_, _| Ok(()))?;
+    let weights = block_on(safetensors::save(&umm, Precision::F16))?;
+    let aligned = args.out.join("model");
+    for (name, bytes) in (ModelFiles { weights, ..files }).with_manifest()? {
+        write_whole(&aligned.join(name), &bytes)?;
+    }
+    fs::remove_file(&checkpoint).map_err(|e| Error::bad_input(e).at(checkpoint.display()))?;
+    let value = json!({ "model": aligned, "method": method, "images": pictures, "steps": args.steps });
+    print(args.json, &aligned.display().to_string(), &value)
+}
+
+/// The recipe of the world that a model lives in.
+pub fn recipe_of(pipeline: &Pipeline) -> Result<Recipe> {
+    let name = pipeline
+        .recipe()
+        .ok_or_else(|| Error::bad_input("config.json names no recipe, so that its world is not known"))?;
+    recipe(name)
+}

@@ -1,0 +1,122 @@
+//! What stands in the place of a caption: the image's own embeddings, behind a bottleneck.
+
+use burn::tensor::Tensor;
+use image::{RgbImage, imageops};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, image::to_tensor, umm::Umm};
+
+/// Which embeddings of an image the condition is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// Understanding embeddings: dense and semantic.
+    #[default]
+    Understanding,
+    /// The generator's own latents through its input layer: a control, since they leave nothing to
+    /// be understood (table 7 of the paper: drawing from text falls).
+    Generation,
+}
+
+/// The condition and its bottleneck. Without one the model learns to copy (the paper's guide): the
+/// connector already leaves a quarter of the encoder's tokens; these options leave less.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConditionConfig {
+    pub source: Source,
+    /// Side that the condition image is reduced to before it is read, pixels; the target stays
+    /// whole. `None` leaves it as it is.
+    pub resolution: Option<u32>,
+    /// Standard deviation of a Gaussian blur of the condition image, pixels; 0 is none.
+    pub blur: f32,
+    /// Average so many neighbouring tokens a side into one: 1, 2 or 4 of the grid's 4.
+    pub pooling: usize,
+}
+
+impl Default for ConditionConfig {
+    fn default() -> Self {
+        Self { source: Source::Understanding, resolution: None, blur: 0.0, pooling: 1 }
+    }
+}
+
+impl ConditionConfig {
+    /// # Errors
+    /// `bad_input` with the limits.
+    pub fn check(&self, grid: usize) -> Result<()> {
+        if self.pooling == 0 || !grid.is_multiple_of(self.pooling) {
+            return Err(Error::bad_input(format!(
+                "condition pooling is {}, but must divide the grid of {grid} tokens a side",
+                self.pooling
+            )));
+        }
+        if !(0.0..=16.0).contains(&self.blur) {
+            return Err(Error::bad_input(format!(
+                "condition blur is {}, but must be 0 to 16 pixels",
+                self.blur
+            )));
+        }
+        if self.resolution.is_some_and(|side| !(4..=1024).contains(&side)) {
+            return Err(Error::bad_input("condition resolution must be 4 to 1024 pixels"));
+        }
+        Ok(())
+    }
+
+    /// The condition tokens of images of the model's size, `[images, tokens, hidden]`.
+    pub fn tokens(&self, umm: &Umm, images: &[RgbImage]) -> Tensor<3> {
+        let device = umm.connector.position_embedding.device();
+        let reduced: Vec<RgbImage> = images.iter().map(|image| self.reduce(image)).collect();
+        let pixels = to_tensor(&reduced, &device);
+        let tokens = match self.source {
+            Source::Understanding => umm.embed(pixels),
+            Source::Generation => umm.generation.embed(umm.autoencoder.encode(pixels)),
+        };
+        pool(tokens, self.pooling)
+    }
+
+    fn reduce(&self, image: &RgbImage) -> RgbImage {
+        let (width, height) = image.dimensions();
+        let mut reduced = image.clone();
+        if let Some(side) = self.resolution.filter(|side| *side < width) {
+            let small = imageops::resize(&reduced, side, side, imageops::FilterType::Triangle);
+            reduced = imageops::resize(&small, width, height, imageops::FilterType::CatmullRom);
+        }
+        if self.blur > 0.0 {
+            reduced = imageops::blur(&reduced, self.blur);
+        }
+        reduced
+    }
+}
+
+/// Means of `factor` × `factor` neighbours on the square grid of tokens, row by row.
+fn pool(tokens: Tensor<3>, factor: usize) -> Tensor<3> {
+    if factor == 1 {
+        return tokens;
+    }
+    let [batch, count, hidden] = tokens.dims();
+    let side = count.isqrt();
+    let small = side / factor;
+    let grid = tokens.reshape([batch * small, factor, small, factor * hidden]).mean_dim(1);
+    grid.reshape([batch * small * small, factor, hidden]).mean_dim(1).reshape([batch, small * small, hidden])
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Int};
+
+    use super::*;
+
+    #[test]
+    fn pools_squares_of_neighbours() {
+        let tokens = Tensor::<1, Int>::arange(0..16, &Device::flex()).float().reshape([1, 16, 1]);
+        let found = pool(tokens, 2).into_data().try_to_vec::<f32>().unwrap();
+        assert_eq!(found, [2.5, 4.5, 10.5, 12.5]);
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let config = ConditionConfig { pooling: 3, ..ConditionConfig::default() };
+        assert!(config.check(4).unwrap_err().message.contains("divide the grid of 4"));
+        assert!(ConditionConfig { blur: f32::NAN, ..ConditionConfig::default() }.check(4).is_err());
+        assert!(ConditionConfig::default().check(4).is_ok());
+    }
+}
