@@ -21,7 +21,8 @@ use crate::{
 /// The question of a plain description, and the text beside an image to be redrawn.
 pub const DESCRIBE: &str = "describe the image";
 
-/// Everything one model needs to work.
+/// Everything one model needs to work; clones share the weights.
+#[derive(Clone)]
 pub struct Pipeline {
     pub umm: Umm,
     pub config: UmmConfig,
@@ -56,6 +57,18 @@ impl Pipeline {
             styles: trained.styles,
             recipe: trained.recipe,
         })
+    }
+
+    /// The same model with another generation expert.
+    pub fn with_generation(&self, generation: Generation) -> Self {
+        let mut other = self.clone();
+        other.umm.generation = generation;
+        other
+    }
+
+    /// The device that the model lives on.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Styles that the model draws in; the first is used where a prompt names none.

@@ -303,7 +303,10 @@ fn foreign_and_damaged_checkpoints_are_refused() {
 #[test]
 fn an_untrained_stage_steps() -> Result<()> {
     let recipe = Recipe::named("nano")?;
-    let mut trainer = block_on(generation::untrained(&recipe, 16, &Device::flex()))?;
+    let mut trainer = {
+        let engine = Engine::new(recipe.world.clone())?;
+        block_on(generation::untrained(&recipe, &engine, 16, &Device::flex()))?
+    };
     let report = block_on(trainer.step())?;
     // Nothing is drawn yet, so the loss is the weighted mean square of the latents.
     assert!(report.step == 1 && report.loss > 0.0);

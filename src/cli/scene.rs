@@ -8,7 +8,7 @@ use image::{RgbImage, imageops};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use reca::scene::{
-    CaptionRates, Engine, Pool, Question, SIZE, Scene, caption, geneval, question, tokenizer_json,
+    CaptionRates, Engine, Pool, Question, SIZE, Scene, caption, geneval, question, sheet, tokenizer_json,
 };
 use reca::train::recipe::{RECIPES, Recipe};
 use reca::{Error, Result};
@@ -34,6 +34,10 @@ pub struct Args {
     /// Write images.bin (u8 [count, 64, 64, 3]), scenes.jsonl and tokenizer.json instead of pictures
     #[arg(long)]
     pack: bool,
+    /// Write the world's drawings (sprites.png, world.json), from which a page makes scenes, instead of
+    /// pictures
+    #[arg(long, conflicts_with = "pack")]
+    sheet: bool,
 }
 
 /// Sparse captions a scene.
@@ -83,7 +87,22 @@ pub fn run(args: Args) -> Result<()> {
     let recipe = recipe(&args.recipe)?;
     let engine = Engine::new(recipe.world)?;
     fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
-    if args.pack { pack(&engine, recipe.stages.generation.captions, &args) } else { pictures(&engine, &args) }
+    if args.sheet {
+        drawings(&engine, &args.out)
+    } else if args.pack {
+        pack(&engine, recipe.stages.generation.captions, &args)
+    } else {
+        pictures(&engine, &args)
+    }
+}
+
+fn drawings(engine: &Engine, folder: &Path) -> Result<()> {
+    let world = line(engine.world())?;
+    for (name, bytes) in [("sprites.png", sheet::write(engine)?), ("world.json", world.into_bytes())] {
+        let path = folder.join(name);
+        fs::write(&path, bytes).map_err(|e| Error::bad_input(e).at(path.display()))?;
+    }
+    Ok(())
 }
 
 fn create(folder: &Path, name: &str) -> Result<BufWriter<fs::File>> {

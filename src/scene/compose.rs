@@ -8,7 +8,9 @@ use super::layout::{self, Place, Relation};
 use super::random::Random;
 use super::recolour::Colour;
 use super::split::{Pool, Split, Tier};
-use super::sprites::{Archive, Bank};
+#[cfg(feature = "svg")]
+use super::sprites::Archive;
+use super::sprites::Bank;
 use super::world::World;
 use super::{SIZE, raster};
 use crate::{Error, Result};
@@ -59,14 +61,22 @@ impl Engine {
     /// Renders the world's sprites and draws its split.
     ///
     /// Fails with `bad_input` for a world that cannot be.
+    #[cfg(feature = "svg")]
     pub fn new(world: World) -> Result<Self> {
         Self::with_archive(world, Archive::embedded()?)
     }
 
     /// The same with sprites from another archive, such as the held-out style's.
+    #[cfg(feature = "svg")]
     pub fn with_archive(world: World, archive: &Archive) -> Result<Self> {
         world.validate()?;
         let bank = Bank::new(archive, &world.nouns, &world.styles)?;
+        Self::with_bank(world, bank)
+    }
+
+    /// The same with sprites that are drawn already.
+    pub fn with_bank(world: World, bank: Bank) -> Result<Self> {
+        world.validate()?;
         for style in &world.styles {
             if !world.nouns.iter().any(|noun| bank.has(noun, style)) {
                 return Err(Error::bad_input(format!("world: no noun is drawn in style {style:?}")));

@@ -1,6 +1,6 @@
 //! The data engine: sprites, recolouring, composed scenes with exact captions, and the split that
 //! decides which of them the drawing side of the model may see. Works in memory, natively and in
-//! the browser: no files, no threads.
+//! the browser: no files, no threads. Drawings come from SVG (feature `svg`) or from a sheet of pixels.
 
 pub mod caption;
 pub mod compose;
@@ -10,6 +10,7 @@ pub mod nouns;
 pub mod question;
 pub mod raster;
 pub mod recolour;
+pub mod sheet;
 pub mod split;
 pub mod sprites;
 pub mod vocabulary;

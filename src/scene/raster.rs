@@ -3,14 +3,17 @@
 use std::f32::consts::PI;
 use std::sync::OnceLock;
 
+#[cfg(feature = "svg")]
 use resvg::{tiny_skia, usvg};
 
 use super::SIZE;
+#[cfg(feature = "svg")]
 use crate::{Error, Result};
 
 /// Renders an SVG document into straight RGBA bytes `[SIZE, SIZE, 4]`, aspect kept, centred.
 ///
 /// Fails when the document does not parse.
+#[cfg(feature = "svg")]
 pub fn render_svg(svg: &str) -> Result<Vec<u8>> {
     let tree = usvg::Tree::from_str(svg, &usvg::Options::default())
         .map_err(|e| Error::internal(format!("sprite is not readable SVG: {e}")))?;
@@ -107,6 +110,7 @@ pub fn draw(canvas: &mut [f32], sprite: &[u8], size: usize, x: i32, y: i32) {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "svg")]
     #[test]
     fn svg_is_fitted_and_centred() {
         let wide = r##"<svg xmlns="http://www.w3.org/2000/svg" width="20" height="10"><rect width="20" height="10" fill="#ff8000"/></svg>"##;

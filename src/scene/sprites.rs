@@ -1,13 +1,16 @@
 //! The sprites: a committed archive of SVG bodies, and the bank of pixels made from it.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "svg")]
 use std::io::Read;
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "svg")]
 use super::raster;
 use super::recolour::{self, Colour};
+#[cfg(feature = "svg")]
 use crate::{Error, Result};
 
 /// Styles of the embedded archive, in its order.
@@ -26,6 +29,7 @@ pub struct Icon {
     pub height: f32,
 }
 
+#[cfg(feature = "svg")]
 impl Icon {
     fn svg(&self) -> String {
         let Self { body, left, top, width, height } = self;
@@ -53,6 +57,7 @@ pub struct Archive {
     pub nouns: BTreeMap<String, BTreeMap<String, Icon>>,
 }
 
+#[cfg(feature = "svg")]
 impl Archive {
     /// The archive of the five training styles that is part of the library.
     pub fn embedded() -> Result<&'static Self> {
@@ -104,10 +109,14 @@ pub struct Bank {
     drawings: BTreeMap<String, BTreeMap<String, Drawing>>,
 }
 
+/// Natural drawings by noun and style, straight RGBA bytes `[SIZE, SIZE, 4]`.
+pub type Natural = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
+
 impl Bank {
     /// Renders every noun in every style that has it.
     ///
     /// Fails with `bad_input` for a noun or a style that the archive lacks.
+    #[cfg(feature = "svg")]
     pub fn new(archive: &Archive, nouns: &[String], styles: &[String]) -> Result<Self> {
         for style in styles {
             if !archive.sources.iter().any(|source| source.style == *style) {
@@ -115,26 +124,35 @@ impl Bank {
                 return Err(Error::bad_input(format!("no style {style:?}; there are {}", known.join(", "))));
             }
         }
-        let mut drawings = BTreeMap::new();
+        let mut natural = Natural::new();
         for noun in nouns {
             let icons = archive.nouns.get(noun).ok_or_else(|| unknown_noun(archive, noun))?;
             let mut by_style = BTreeMap::new();
             for (style, icon) in icons.iter().filter(|(style, _)| styles.contains(*style)) {
-                let natural =
+                let pixels =
                     raster::render_svg(&icon.svg()).map_err(|e| e.at(format!("{noun} in {style}")))?;
-                let drawing = Drawing {
-                    modal: recolour::modal(&natural).map(|(colour, _)| colour),
-                    cluster: recolour::dominant(&natural),
-                    natural,
-                    recoloured: OnceLock::new(),
-                };
-                by_style.insert(style.clone(), drawing);
+                by_style.insert(style.clone(), pixels);
             }
-            drawings.insert(noun.clone(), by_style);
+            natural.insert(noun.clone(), by_style);
         }
+        Ok(Self::of(natural))
+    }
+
+    /// The bank of these drawings.
+    pub fn of(natural: Natural) -> Self {
+        let drawing = |natural: Vec<u8>| Drawing {
+            modal: recolour::modal(&natural).map(|(colour, _)| colour),
+            cluster: recolour::dominant(&natural),
+            natural,
+            recoloured: OnceLock::new(),
+        };
+        let styles = |styles: BTreeMap<String, Vec<u8>>| {
+            styles.into_iter().map(|(style, pixels)| (style, drawing(pixels))).collect()
+        };
+        let drawings = natural.into_iter().map(|(noun, of)| (noun, styles(of))).collect();
         let mut bank = Self { drawings };
         bank.keep_clusters_of_recolourable_nouns();
-        Ok(bank)
+        bank
     }
 
     /// A noun is recoloured only when one hue carries it in at least 60 % of its styles.
@@ -190,6 +208,7 @@ impl Bank {
     }
 }
 
+#[cfg(feature = "svg")]
 fn unknown_noun(archive: &Archive, noun: &str) -> Error {
     let near = archive
         .nouns

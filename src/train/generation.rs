@@ -83,11 +83,16 @@ impl Stage for GenerationStage {
 ///
 /// # Errors
 /// `bad_input` for a world that cannot be.
-pub async fn untrained(recipe: &Recipe, scenes: u64, device: &Device) -> Result<Trainer<GenerationStage>> {
+pub async fn untrained(
+    recipe: &Recipe,
+    engine: &Engine,
+    scenes: u64,
+    device: &Device,
+) -> Result<Trainer<GenerationStage>> {
     let config = &recipe.stages.generation;
     let umm = recipe.init(device);
     let pool = PoolConfig { size: scenes, ..config.pool };
-    let (scenes, images) = pool.samples(&Engine::new(recipe.world.clone())?)?;
+    let (scenes, images) = pool.samples(engine)?;
     let mut latents = Cache::default();
     latents.push(umm.autoencoder.encode(to_tensor(&images, device))).await?;
     let texts = Texts::new(recipe.tokenizer()?);

@@ -1,12 +1,12 @@
-//! A picture that comes into being while JavaScript pulls.
+//! Pictures that come into being while JavaScript pulls.
 
 use wasm_bindgen::prelude::*;
 use web_sys::ImageData;
 
-use super::types::{first, picture};
+use super::types::pictures;
 use crate::{Result, pipeline};
 
-/// A picture being drawn. Pausing is not calling [`Drawing::advance`], cancelling is `free()`.
+/// Pictures being drawn, one a seed. Pausing is not calling [`Drawing::advance`], cancelling is `free()`.
 #[wasm_bindgen]
 pub struct Drawing(pipeline::Drawing);
 
@@ -37,13 +37,13 @@ impl Drawing {
         self.0.progress().1
     }
 
-    /// The picture as the model now expects it to become.
-    pub async fn preview(&self) -> Result<ImageData> {
-        picture(&first(self.0.preview().await?)?)
+    /// The pictures as the model now expects them to become.
+    pub async fn preview(&self) -> Result<Vec<ImageData>> {
+        pictures(&self.0.preview().await?)
     }
 
-    /// The picture at the current step; the result once no step is left.
-    pub async fn image(&self) -> Result<ImageData> {
-        picture(&first(self.0.images().await?)?)
+    /// The pictures at the current step; the result once no step is left.
+    pub async fn images(&self) -> Result<Vec<ImageData>> {
+        pictures(&self.0.images().await?)
     }
 }

@@ -4,6 +4,8 @@
 
 mod drawing;
 mod failure;
+mod scenes;
+mod tuned;
 mod types;
 
 use std::{cell::RefCell, rc::Rc};
@@ -19,12 +21,13 @@ use web_sys::ImageData;
 
 use self::{
     drawing::Drawing,
-    types::{Backend, DrawOptions, ModelInfo, RuntimeInfo, picture, pixels},
+    types::{Backend, DrawOptions, ModelInfo, RuntimeInfo, Weights, picture, pixels},
 };
 use crate::{
     Error, Pipeline, Result,
     device::{self, Choice, Opened},
     image,
+    scene::Engine,
     umm::{Decoding, describe::read},
     weights::ModelFiles,
 };
@@ -36,11 +39,14 @@ extern "C" {
     pub type FileRecord;
 }
 
-/// A device and the model that lives on it.
+/// A device and what lives on it: the model as it was loaded, the same with a tuned generation
+/// expert, and the world that scenes are made of.
 #[wasm_bindgen]
 pub struct Runtime {
     opened: Opened,
-    pipeline: RefCell<Option<Rc<Pipeline>>>,
+    base: RefCell<Option<Rc<Pipeline>>>,
+    aligned: RefCell<Option<Rc<Pipeline>>>,
+    world: RefCell<Option<Rc<Engine>>>,
 }
 
 #[wasm_bindgen]
@@ -55,7 +61,8 @@ impl Runtime {
             Backend::Cpu => Choice::Cpu,
             Backend::Webgpu => Choice::WebGpu,
         };
-        Ok(Self { opened: device::open(choice).await?, pipeline: RefCell::default() })
+        let opened = device::open(choice).await?;
+        Ok(Self { opened, base: RefCell::default(), aligned: RefCell::default(), world: RefCell::default() })
     }
 
     /// Which device this is, and why.
@@ -66,7 +73,8 @@ impl Runtime {
             .map_err(Error::internal)
     }
 
-    /// Checks the files against their manifest and builds the model; an earlier one is dropped.
+    /// Checks the files against their manifest and builds the model; an earlier one is dropped,
+    /// with its tuned weights.
     ///
     /// # Errors
     /// `weights_hash`, `weights_format`, `weights_shape`.
@@ -85,7 +93,8 @@ impl Runtime {
             vocabulary: pipeline.tokenizer.words().to_vec(),
             styles: pipeline.styles().to_vec(),
         };
-        self.pipeline.replace(Some(Rc::new(pipeline)));
+        self.base.replace(Some(Rc::new(pipeline)));
+        self.aligned.replace(None);
         info.into_ts().map_err(Error::internal)
     }
 
@@ -95,18 +104,18 @@ impl Runtime {
     /// `bad_input` for files that are no images and for words outside the vocabulary.
     pub async fn describe(&self, image: Vec<u8>, question: String) -> Result<String> {
         let image = image::decode(&image)?;
-        self.model()?.describe(&image, &question, Decoding::Greedy).await
+        self.base()?.describe(&image, &question, Decoding::Greedy).await
     }
 
     /// The understanding embeddings of an image, `visualTokens × hiddenSize` values row by row.
     pub async fn embed(&self, image: Vec<u8>) -> Result<Float32Array> {
-        let embeddings = self.model()?.embed(&image::decode(&image)?);
+        let embeddings = self.base()?.embed(&image::decode(&image)?);
         Ok(Float32Array::from(read(embeddings).await?.as_slice()))
     }
 
     /// The centre square of an image in the model's size: what the model sees.
     pub fn fit(&self, image: &[u8]) -> Result<ImageData> {
-        let side = self.model()?.config.image_size as u32;
+        let side = self.base()?.config.image_size as u32;
         picture(&image::fit(&image::decode(image)?, side))
     }
 
@@ -115,16 +124,16 @@ impl Runtime {
     /// # Errors
     /// `bad_input` for unknown words, prompts that are too long and options out of range.
     pub fn generate(&self, prompt: &str, options: Option<Ts<DrawOptions>>) -> Result<Drawing> {
-        let (seed, config) = DrawOptions::parse(options)?;
-        Ok(Drawing::new(self.model()?.generate(prompt, &[seed], config)?))
+        let options = DrawOptions::parse(options)?;
+        let model = self.model(options.weights)?;
+        Ok(Drawing::new(model.generate(prompt, &options.seeds(), options.sampler())?))
     }
 
-    /// Starts redrawing an image from its understanding embeddings alone.
+    /// Starts redrawing an image from its understanding embeddings alone; `count` must be 1.
     pub fn reconstruct(&self, image: &[u8], options: Option<Ts<DrawOptions>>) -> Result<Drawing> {
-        let (seed, config) = DrawOptions::parse(options)?;
-        let model = self.model()?;
-        let embeddings = model.embed(&image::decode(image)?);
-        Ok(Drawing::new(model.reconstruct(embeddings, seed, config)?))
+        let options = DrawOptions::parse(options)?;
+        let embeddings = self.base()?.embed(&image::decode(image)?);
+        self.redraw(embeddings, &options)
     }
 
     /// Starts drawing from understanding embeddings as [`Runtime::embed`] gives them.
@@ -134,20 +143,35 @@ impl Runtime {
         embeddings: Vec<f32>,
         options: Option<Ts<DrawOptions>>,
     ) -> Result<Drawing> {
-        let (seed, config) = DrawOptions::parse(options)?;
-        let model = self.model()?;
-        let shape = [1, model.config.visual_tokens(), model.config.vision.hidden_size];
-        let [_, tokens, hidden] = shape;
+        let options = DrawOptions::parse(options)?;
+        let config = &self.base()?.config;
+        let (tokens, hidden) = (config.visual_tokens(), config.vision.hidden_size);
         if embeddings.len() != tokens * hidden {
             let found = embeddings.len();
             return Err(Error::bad_input(format!("{found} embedding values, expected {tokens} × {hidden}")));
         }
-        let embeddings = Tensor::from_data(TensorData::new(embeddings, shape), &self.opened.device);
-        Ok(Drawing::new(model.reconstruct(embeddings, seed, config)?))
+        let data = TensorData::new(embeddings, [1, tokens, hidden]);
+        self.redraw(Tensor::from_data(data, &self.opened.device), &options)
+    }
+}
+
+impl Runtime {
+    fn redraw(&self, embeddings: Tensor<3>, options: &DrawOptions) -> Result<Drawing> {
+        let model = self.model(options.weights)?;
+        Ok(Drawing::new(model.reconstruct(embeddings, options.seed, options.sampler())?))
     }
 
-    fn model(&self) -> Result<Rc<Pipeline>> {
-        self.pipeline.borrow().clone().ok_or_else(|| Error::bad_input("no model is loaded yet"))
+    fn base(&self) -> Result<Rc<Pipeline>> {
+        self.base.borrow().clone().ok_or_else(|| Error::bad_input("no model is loaded yet"))
+    }
+
+    fn model(&self, weights: Weights) -> Result<Rc<Pipeline>> {
+        match weights {
+            Weights::Base => self.base(),
+            Weights::Aligned => self.aligned.borrow().clone().ok_or_else(|| {
+                Error::bad_input("there are no aligned weights yet; align or import some first")
+            }),
+        }
     }
 }
 

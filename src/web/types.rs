@@ -43,12 +43,27 @@ pub struct ModelInfo {
     pub styles: Vec<String>,
 }
 
+/// Whose generation expert draws.
+#[derive(Clone, Copy, Default, Deserialize, Tsify)]
+#[serde(rename_all = "lowercase")]
+pub enum Weights {
+    /// The model as it was loaded.
+    #[default]
+    Base,
+    /// The one that alignment made, or that was imported.
+    Aligned,
+}
+
 /// How to draw; what is left out has the sampler's default.
 #[derive(Deserialize, Tsify)]
 #[serde(default)]
 pub struct DrawOptions {
     /// The same seed gives the same picture. Default 0.
     pub seed: u64,
+    /// Pictures drawn together, with this seed and those that follow, 1 to 16. Default 1.
+    pub count: u64,
+    /// Default `base`.
+    pub weights: Weights,
     /// Denoising steps, 1 to 1000. Default 20.
     pub steps: usize,
     /// Strength of classifier-free guidance; 1 turns it off. Default 3.
@@ -58,22 +73,40 @@ pub struct DrawOptions {
 impl Default for DrawOptions {
     fn default() -> Self {
         let SamplerConfig { steps, guidance_scale, .. } = SamplerConfig::default();
-        Self { seed: 0, steps, guidance: guidance_scale }
+        Self { seed: 0, count: 1, weights: Weights::Base, steps, guidance: guidance_scale }
     }
 }
 
 impl DrawOptions {
-    /// The seed and the sampler's configuration.
+    /// Reads the options of a call.
     ///
     /// # Errors
-    /// `bad_input` for values of another type.
-    pub fn parse(options: Option<Ts<Self>>) -> Result<(u64, SamplerConfig)> {
+    /// `bad_input` for values of another type or out of range.
+    pub fn parse(options: Option<Ts<Self>>) -> Result<Self> {
         let options =
             options.map_or_else(|| Ok(Self::default()), |o| o.to_rust()).map_err(Error::bad_input)?;
-        let Self { seed, steps, guidance } = options;
-        Ok((seed, SamplerConfig { steps, guidance_scale: guidance, ..SamplerConfig::default() }))
+        if !(1..=MOST_PICTURES).contains(&options.count) {
+            return Err(Error::bad_input(format!(
+                "count is {}, expected 1 to {MOST_PICTURES}",
+                options.count
+            )));
+        }
+        Ok(options)
+    }
+
+    /// One seed a picture.
+    pub fn seeds(&self) -> Vec<u64> {
+        (0..self.count).map(|offset| self.seed.wrapping_add(offset)).collect()
+    }
+
+    pub fn sampler(&self) -> SamplerConfig {
+        let Self { steps, guidance, .. } = *self;
+        SamplerConfig { steps, guidance_scale: guidance, ..SamplerConfig::default() }
     }
 }
+
+/// Most pictures of one drawing.
+const MOST_PICTURES: u64 = 16;
 
 /// An image as canvases take it.
 pub fn picture(image: &RgbImage) -> Result<ImageData> {
@@ -91,7 +124,7 @@ pub fn pixels(picture: &ImageData) -> Result<RgbImage> {
         .ok_or_else(|| Error::bad_input("a picture's data does not match its size"))
 }
 
-/// The only picture of a batch of one.
-pub fn first(images: Vec<RgbImage>) -> Result<RgbImage> {
-    images.into_iter().next().ok_or_else(|| Error::internal("the batch is empty"))
+/// Images as canvases take them.
+pub fn pictures(images: &[RgbImage]) -> Result<Vec<ImageData>> {
+    images.iter().map(picture).collect()
 }

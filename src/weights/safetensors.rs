@@ -2,6 +2,9 @@
 //!
 //! Burn stores a linear weight as `[in, out]` and calls a norm's parameters `gamma` and `beta`;
 //! files hold `[out, in]`, `weight` and `bias`.
+//!
+//! A file may hold 8-bit weights, as pages download them: `name` as I8 and beside it `name.scale`, one
+//! F32 a row (index of the first dimension), with weight = value × scale.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,6 +19,9 @@ use crate::{Error, Result, umm::describe::read};
 
 /// Most names listed in one message.
 const LISTED: usize = 4;
+
+/// What the name of an 8-bit tensor's scales ends in.
+const SCALE: &str = ".scale";
 
 /// Replaces every float parameter of `module` by the file's tensor of its name.
 ///
@@ -79,7 +85,9 @@ fn check(expected: &BTreeMap<String, Vec<usize>>, file: &SafeTensors) -> Result<
     let present: BTreeMap<String, Vec<usize>> =
         file.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect();
     let missing: Vec<_> = expected.keys().filter(|n| !present.contains_key(*n)).cloned().collect();
-    let extra: Vec<_> = present.keys().filter(|n| !expected.contains_key(*n)).cloned().collect();
+    let is_scale = |name: &str| name.strip_suffix(SCALE).is_some_and(|of| expected.contains_key(of));
+    let extra: Vec<_> =
+        present.keys().filter(|n| !expected.contains_key(*n) && !is_scale(n)).cloned().collect();
     let misshapen: Vec<String> = expected
         .iter()
         .filter_map(|(name, shape)| {
@@ -197,7 +205,7 @@ impl ModuleMapper for Loader<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = self.path.name();
         let values = self.file.tensor(&name).map_err(Error::internal);
-        match values.and_then(|view| decode(&name, &view).map(|v| (v, view.shape().to_vec()))) {
+        match values.and_then(|view| decode(&name, &view, self.file).map(|v| (v, view.shape().to_vec()))) {
             Ok((mut values, mut shape)) => {
                 if self.path.is_transposed::<D>() {
                     values = transposed(&values, shape[1]);
@@ -223,14 +231,21 @@ fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
 }
 
 /// The values of a stored tensor as f32.
-fn decode(name: &str, view: &TensorView) -> Result<Vec<f32>> {
+fn decode(name: &str, view: &TensorView, file: &SafeTensors) -> Result<Vec<f32>> {
     let bytes = view.data();
     let values: Vec<f32> = match view.dtype() {
         Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
         Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::I8 => {
+            let scales = format!("{name}{SCALE}");
+            let view =
+                file.tensor(&scales).map_err(|_| Error::weights_shape(format!("missing: {scales}")))?;
+            dequantised(bytes, &decode(&scales, &view, file)?)
+                .ok_or_else(|| Error::weights_shape(format!("misshapen: {scales}")))?
+        }
         other => {
-            let message = format!("{name} has dtype {other:?}, expected F32, F16 or BF16");
+            let message = format!("{name} has dtype {other:?}, expected F32, F16, BF16 or I8");
             return Err(Error::weights_format(message));
         }
     };
@@ -240,9 +255,49 @@ fn decode(name: &str, view: &TensorView) -> Result<Vec<f32>> {
     Ok(values)
 }
 
+/// Rows of 8-bit values times their scales; `None` if they are not rows of one length.
+fn dequantised(bytes: &[u8], scales: &[f32]) -> Option<Vec<f32>> {
+    let row = bytes.len() / scales.len().max(1);
+    (row * scales.len() == bytes.len() && row > 0).then(|| {
+        let rows = bytes.chunks_exact(row).zip(scales);
+        rows.flat_map(|(row, scale)| row.iter().map(move |byte| f32::from(byte.cast_signed()) * scale))
+            .collect()
+    })
+}
+
 fn encode(values: &[f32], precision: Precision) -> Vec<u8> {
     match precision {
         Precision::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         Precision::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::{
+        nn::{Linear, LinearConfig},
+        tensor::Device,
+    };
+
+    use super::*;
+
+    #[test]
+    fn eight_bit_rows_are_scaled() {
+        let layer: Linear = LinearConfig::new(2, 2).with_bias(false).init(&Device::flex());
+        let values = [127u8, 0, 1, 0x81];
+        let scales: Vec<u8> = [0.5f32, 2.0].iter().flat_map(|scale| scale.to_le_bytes()).collect();
+        let file = |scales: &[u8], rows: usize| {
+            let view = |dtype, shape: &[usize], bytes| TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
+            let tensors = [
+                ("weight", view(Dtype::I8, &[2, 2], &values)),
+                ("weight.scale", view(Dtype::F32, &[rows], scales)),
+            ];
+            safetensors::serialize(tensors, None).unwrap()
+        };
+        let loaded = load(layer.clone(), &file(&scales, 2)).unwrap();
+        let transposed = loaded.weight.val().into_data().try_to_vec::<f32>().unwrap();
+        assert_eq!(transposed, [63.5, 2.0, 0.0, -254.0]);
+        let cut = load(layer, &file(&[], 0)).unwrap_err();
+        assert_eq!(cut.code.as_str(), "weights_shape");
     }
 }

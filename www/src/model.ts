@@ -5,8 +5,12 @@ import type { ModelFiles, Progress } from './protocol';
 const MANIFEST = 'manifest.json';
 const FILES = ['config.json', 'tokenizer.json', 'preprocessor_config.json', 'model.safetensors'];
 
+/** What the data engine needs; only training and samples ask for it. */
+const WORLD = ['world.json', 'sprites.png'];
+
 interface Manifest {
-  files: Record<string, { size: number }>;
+  /** `gzip` is the size of `NAME.gzip`, where the host has the file compressed too. */
+  files: Record<string, { size: number; gzip?: number }>;
 }
 
 export async function download(
@@ -14,19 +18,42 @@ export async function download(
   signal: AbortSignal,
   onProgress: (progress: Progress) => void,
 ): Promise<ModelFiles> {
-  const directory = base.endsWith('/') ? base : `${base}/`;
+  const directory = folder(base);
   const manifest = await fetchBytes(new URL(MANIFEST, directory), signal, () => {});
   const { files: entries } = parse(manifest);
-  const total = FILES.reduce((sum, name) => sum + (entries[name]?.size ?? 0), 0);
+  const bytesOf = (name: string) => entries[name]?.gzip ?? entries[name]?.size ?? 0;
+  const total = FILES.reduce((sum, name) => sum + bytesOf(name), 0);
   const files: ModelFiles = { [MANIFEST]: manifest };
   let loaded = 0;
   for (const name of FILES) {
-    files[name] = await fetchBytes(new URL(name, directory), signal, (bytes) => {
-      loaded += bytes;
+    const compressed = entries[name]?.gzip !== undefined;
+    const url = new URL(compressed ? `${name}.gzip` : name, directory);
+    const bytes = await fetchBytes(url, signal, (count) => {
+      loaded += count;
       onProgress({ loaded, total });
     });
+    files[name] = compressed ? await decompress(bytes, url) : bytes;
   }
   return files;
+}
+
+/** Fetches the files of a model directory that scenes are made from. */
+export async function downloadWorld(base: string, signal: AbortSignal): Promise<ModelFiles> {
+  const files = WORLD.map(async (name) => [name, await fetchBytes(new URL(name, folder(base)), signal, () => {})]);
+  return Object.fromEntries(await Promise.all(files)) as ModelFiles;
+}
+
+function folder(base: string): string {
+  return base.endsWith('/') ? base : `${base}/`;
+}
+
+async function decompress(bytes: Uint8Array, url: URL): Promise<Uint8Array> {
+  try {
+    const stream = new Blob([bytes as BlobPart]).stream().pipeThrough(new DecompressionStream('gzip'));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  } catch {
+    throw new RecaError('weights_hash', `${url.pathname} is cut off or damaged; fetch it again`);
+  }
 }
 
 function parse(bytes: Uint8Array): Manifest {

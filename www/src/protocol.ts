@@ -1,23 +1,40 @@
 /** What the page and the worker say to each other. The page asks, the worker answers each request
- * once, in order; drawings are pulled a step at a time under numbers that the page gives out. */
-import type { Backend, DrawOptions, ModelInfo, RuntimeInfo } from '@reca/web/cpu';
+ * once, in order; drawings and alignments are pulled a step at a time. */
+import type { Backend, DrawOptions, ModelInfo, RuntimeInfo, Weights } from '@reca/web/cpu';
 import type { Failure } from './error';
 
-export type { Backend, DrawOptions, ModelInfo, RuntimeInfo };
+export type { Backend, DrawOptions, ModelInfo, RuntimeInfo, Weights };
 
 /** The files of a model directory by name, `manifest.json` among them. */
 export type ModelFiles = Record<string, Uint8Array>;
 
-/** A look at a picture that is being drawn. */
+/** Scenes that the data engine makes: `count` of a pool and seed, from number `from` on. */
+export interface SceneRange {
+  /** `open` holds anything, `strict` nothing that the model was not taught to draw. */
+  pool: 'open' | 'strict';
+  seed: number;
+  from: number;
+  count: number;
+}
+
+/** A made picture, and what it shows in words. */
+export interface Scene {
+  picture: ImageData;
+  caption: string;
+}
+
+/** A look at pictures that are being drawn, one a seed. */
 export type Frame =
-  | { kind: 'step'; step: number; steps: number; picture: ImageData | null }
-  | { kind: 'image'; step: number; steps: number; picture: ImageData };
+  | { kind: 'step'; step: number; steps: number; pictures: ImageData[] | null }
+  | { kind: 'image'; step: number; steps: number; pictures: ImageData[] };
 
 /** Arguments and answer of every request. */
 export interface Calls {
   create: [{ backend: Backend }, RuntimeInfo];
   /** From the URL of a model directory, or from its files. */
   load: [{ source: string | ModelFiles }, ModelInfo];
+  openWorld: [{ source: string | ModelFiles }, void];
+  scenes: [{ range: SceneRange }, Scene[]];
   describe: [{ image: Uint8Array; question: string }, string];
   embed: [{ image: Uint8Array }, Float32Array];
   /** The picture as the model sees it. */
@@ -26,9 +43,12 @@ export interface Calls {
   generate: [{ drawing: number; prompt: string; options: DrawOptions }, void];
   /** From an image file or from embeddings. */
   reconstruct: [{ drawing: number; source: Uint8Array | Float32Array; options: DrawOptions }, void];
-  /** One step; the last one answers with the image and ends the drawing. */
+  /** One step; the last one answers with the pictures and ends the drawing. */
   advance: [{ drawing: number; preview: boolean }, Frame];
   free: [{ drawing: number }, void];
+  exportWeights: [{ weights: Weights }, Uint8Array];
+  importWeights: [{ bytes: Uint8Array }, void];
+  reset: [object, void];
 }
 
 export type CallName = keyof Calls;

@@ -4,10 +4,31 @@
  */
 import { Connection } from './connection';
 import { RecaError } from './error';
-import type { Backend, DrawOptions, Frame, ModelFiles, ModelInfo, Progress, RuntimeInfo } from './protocol';
+import type {
+  Backend,
+  DrawOptions,
+  Frame,
+  ModelFiles,
+  ModelInfo,
+  Progress,
+  RuntimeInfo,
+  Scene,
+  SceneRange,
+  Weights,
+} from './protocol';
 
 export { type ErrorCode, RecaError } from './error';
-export type { Backend, Frame, ModelFiles, ModelInfo, Progress, RuntimeInfo } from './protocol';
+export type {
+  Backend,
+  Frame,
+  ModelFiles,
+  ModelInfo,
+  Progress,
+  RuntimeInfo,
+  Scene,
+  SceneRange,
+  Weights,
+} from './protocol';
 
 /** An image file (PNG, JPEG, WebP, GIF) or its bytes. */
 export type ImageSource = Blob | ArrayBuffer | Uint8Array;
@@ -63,9 +84,18 @@ export class Runtime {
 
   /** Loads a model directory from its URL or its files, and checks it against its manifest. */
   load(source: string | URL | ModelFiles, { signal, onProgress }: LoadOptions = {}): Promise<ModelInfo> {
-    const where = typeof source === 'string' || source instanceof URL;
-    const resolved = where ? new URL(source, document.baseURI).href : source;
-    return this.#connection.call('load', { source: resolved }, { signal, onProgress });
+    return this.#connection.call('load', { source: resolved(source) }, { signal, onProgress });
+  }
+
+  /** Opens the world that a model directory was trained in, of which `scenes` then makes pictures. */
+  openWorld(source: string | URL | ModelFiles, { signal }: Cancellable = {}): Promise<void> {
+    return this.#connection.call('openWorld', { source: resolved(source) }, { signal });
+  }
+
+  /** Makes pictures with their captions; the same range is always the same pictures. */
+  scenes(range: Partial<SceneRange> = {}, { signal }: Cancellable = {}): Promise<Scene[]> {
+    const whole: SceneRange = { pool: 'open', seed: 0, from: 0, count: 1, ...range };
+    return this.#connection.call('scenes', { range: whole }, { signal });
   }
 
   /** Answers a question about an image. */
@@ -91,7 +121,7 @@ export class Runtime {
     return this.#connection.call('psnr', { a, b }, { signal });
   }
 
-  /** Draws a prompt; the last frame is the image. Leaving the loop cancels. */
+  /** Draws a prompt; the last frame has the pictures, `count` of them. Leaving the loop cancels. */
   generate(prompt: string, options: DrawingOptions = {}): AsyncGenerator<Frame, void, void> {
     return this.#draw(
       (drawing, draw) => this.#connection.call('generate', { drawing, prompt, options: draw }, options),
@@ -108,6 +138,22 @@ export class Runtime {
       const input = source instanceof Float32Array ? source : await bytes(source);
       return this.#connection.call('reconstruct', { drawing, source: input, options: draw }, options);
     }, options);
+  }
+
+  /** The whole model as a safetensors file, with the base's or the aligned generation expert. */
+  async export(weights: Weights = 'aligned', { signal }: Cancellable = {}): Promise<Blob> {
+    const bytes = await this.#connection.call('exportWeights', { weights }, { signal });
+    return new Blob([bytes as BlobPart], { type: 'application/octet-stream' });
+  }
+
+  /** Takes the generation expert of a file that `export` wrote as the aligned one. */
+  async import(file: ImageSource, { signal }: Cancellable = {}): Promise<void> {
+    return this.#connection.call('importWeights', { bytes: await bytes(file) }, { signal });
+  }
+
+  /** Forgets the aligned weights. */
+  reset({ signal }: Cancellable = {}): Promise<void> {
+    return this.#connection.call('reset', {}, { signal });
   }
 
   /** Ends the worker; calls under way fail with `aborted`. */
@@ -134,6 +180,11 @@ export class Runtime {
       this.#connection.call('free', { drawing }).catch(() => {});
     }
   }
+}
+
+function resolved(source: string | URL | ModelFiles): string | ModelFiles {
+  const where = typeof source === 'string' || source instanceof URL;
+  return where ? new URL(source, document.baseURI).href : source;
 }
 
 async function bytes(image: ImageSource): Promise<Uint8Array> {

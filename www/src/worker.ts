@@ -3,7 +3,7 @@
 import type { Drawing } from '@reca/web/cpu';
 import { type Opened, open } from './artefact';
 import { RecaError, failure } from './error';
-import { download } from './model';
+import { download, downloadWorld } from './model';
 import type { Answer, Arguments, CallName, Frame, FromWorker, ToWorker } from './protocol';
 
 type Handlers = {
@@ -32,6 +32,23 @@ const handlers: Handlers = {
     const files = await download(source, signal, (progress) => post({ type: 'progress', id, progress }));
     return runtime().load(files);
   },
+  async openWorld({ source }, { signal }) {
+    const files = typeof source === 'string' ? await downloadWorld(source, signal) : source;
+    const file = (name: string) => {
+      const bytes = files[name];
+      if (!bytes) throw new RecaError('weights_format', `${name} is missing from the model's files`);
+      return bytes;
+    };
+    runtime().openWorld(file('world.json'), file('sprites.png'));
+  },
+  scenes({ range: { pool, seed, from, count } }) {
+    const [number, first] = [BigInt(seed), BigInt(from)];
+    return Array.from({ length: count }, (_, offset) => {
+      const index = first + BigInt(offset);
+      const picture = runtime().scene(pool, number, index);
+      return { picture, caption: runtime().sceneCaption(pool, number, index) };
+    });
+  },
   describe: ({ image, question }) => runtime().describe(image, question),
   embed: ({ image }) => runtime().embed(image),
   fit: ({ image }) => runtime().fit(image),
@@ -49,14 +66,17 @@ const handlers: Handlers = {
     await drawing.advance();
     const { step, steps } = drawing;
     if (step < steps) {
-      return { kind: 'step', step, steps, picture: preview ? await drawing.preview() : null };
+      return { kind: 'step', step, steps, pictures: preview ? await drawing.preview() : null };
     }
-    return { kind: 'image', step, steps, picture: await drawing.image() };
+    return { kind: 'image', step, steps, pictures: await drawing.images() };
   },
   free({ drawing }) {
     drawings.get(drawing)?.free();
     drawings.delete(drawing);
   },
+  exportWeights: ({ weights }) => runtime().exportWeights(weights),
+  importWeights: ({ bytes }) => runtime().importWeights(bytes),
+  reset: () => runtime().reset(),
 };
 
 self.addEventListener('message', ({ data }: MessageEvent<ToWorker>) => {
