@@ -2,6 +2,7 @@
 //! that the caller pulls step by step. Images come in as encoded files (PNG, JPEG, WebP, GIF) and
 //! go out as `ImageData`. Every failure is an `Error` named `RecaError` with a stable `code`.
 
+mod align;
 mod drawing;
 mod failure;
 mod scenes;
@@ -45,7 +46,7 @@ extern "C" {
 pub struct Runtime {
     opened: Opened,
     base: RefCell<Option<Rc<Pipeline>>>,
-    aligned: RefCell<Option<Rc<Pipeline>>>,
+    aligned: Rc<RefCell<Option<Rc<Pipeline>>>>,
     world: RefCell<Option<Rc<Engine>>>,
 }
 
@@ -62,7 +63,7 @@ impl Runtime {
             Backend::Webgpu => Choice::WebGpu,
         };
         let opened = device::open(choice).await?;
-        Ok(Self { opened, base: RefCell::default(), aligned: RefCell::default(), world: RefCell::default() })
+        Ok(Self { opened, base: RefCell::default(), aligned: Rc::default(), world: RefCell::default() })
     }
 
     /// Which device this is, and why.

@@ -26,6 +26,11 @@ export class Connection {
     });
   }
 
+  /** Why this worker can do no more, or null. */
+  get dead(): RecaError | null {
+    return this.#dead;
+  }
+
   /** Asks the worker; rejects with `aborted` as soon as the signal fires. */
   call<N extends CallName>(call: N, args: Arguments<N>, options: CallOptions = {}): Promise<Answer<N>> {
     const { signal, onProgress } = options;

@@ -1,9 +1,9 @@
 /** What the page and the worker say to each other. The page asks, the worker answers each request
  * once, in order; drawings and alignments are pulled a step at a time. */
-import type { Backend, DrawOptions, ModelInfo, RuntimeInfo, Weights } from '@reca/web/cpu';
+import type { AlignOptions, Backend, DrawOptions, ModelInfo, RuntimeInfo, Weights } from '@reca/web/cpu';
 import type { Failure } from './error';
 
-export type { Backend, DrawOptions, ModelInfo, RuntimeInfo, Weights };
+export type { AlignOptions, Backend, DrawOptions, ModelInfo, RuntimeInfo, Weights };
 
 /** The files of a model directory by name, `manifest.json` among them. */
 export type ModelFiles = Record<string, Uint8Array>;
@@ -28,6 +28,28 @@ export type Frame =
   | { kind: 'step'; step: number; steps: number; pictures: ImageData[] | null }
   | { kind: 'image'; step: number; steps: number; pictures: ImageData[] };
 
+/** What to align on: scenes, or image files. */
+export type AlignPictures = SceneRange | { files: Uint8Array[] };
+
+/** An alignment: pictures and settings. */
+export interface AlignRun {
+  pictures: AlignPictures;
+  options: Partial<AlignOptions>;
+}
+
+/** One training step's outcome. */
+export interface AlignStep {
+  /** Steps made, this one included. */
+  step: number;
+  steps: number;
+  loss: number;
+  learningRate: number;
+  /** Time of the step, milliseconds. */
+  ms: number;
+  /** Why the checkpoint that was due could not be stored, or null. */
+  unsaved: Failure | null;
+}
+
 /** Arguments and answer of every request. */
 export interface Calls {
   create: [{ backend: Backend }, RuntimeInfo];
@@ -46,6 +68,17 @@ export interface Calls {
   /** One step; the last one answers with the pictures and ends the drawing. */
   advance: [{ drawing: number; preview: boolean }, Frame];
   free: [{ drawing: number }, void];
+  alignBegin: [{ run: AlignRun; resume: boolean }, { step: number; steps: number }];
+  alignStep: [{ publish: boolean; save: boolean }, AlignStep];
+  alignEnd: [object, void];
+  /** The run of which a checkpoint is stored. */
+  alignStored: [object, AlignRun | null];
+  alignForget: [object, void];
+  /** Stores the aligned weights under a name. */
+  keep: [{ name: string }, void];
+  kept: [object, string[]];
+  take: [{ name: string }, void];
+  discard: [{ name: string }, void];
   exportWeights: [{ weights: Weights }, Uint8Array];
   importWeights: [{ bytes: Uint8Array }, void];
   reset: [object, void];

@@ -5,6 +5,10 @@
 import { Connection } from './connection';
 import { RecaError } from './error';
 import type {
+  AlignOptions,
+  AlignPictures,
+  AlignRun,
+  AlignStep,
   Backend,
   DrawOptions,
   Frame,
@@ -19,6 +23,9 @@ import type {
 
 export { type ErrorCode, RecaError } from './error';
 export type {
+  AlignPictures,
+  AlignRun,
+  AlignStep,
   Backend,
   Frame,
   ModelFiles,
@@ -56,10 +63,29 @@ export interface DrawingOptions extends Cancellable, Partial<DrawOptions> {
   preview?: number;
 }
 
+export interface AligningOptions extends Cancellable, Partial<AlignOptions> {
+  /** The aligned weights are made anew every so many steps, and at the end. Default 10. */
+  publish?: number;
+  /** A checkpoint is stored every so many steps, and at the end; 0 for none. Default 10. */
+  checkpoint?: number;
+  /** Go on from the stored checkpoint. */
+  resume?: boolean;
+  /** Pictures read so far, before the first step. */
+  onProgress?: (progress: Progress) => void;
+}
+
+/** Crashes of the worker that one alignment gets over. */
+const RESTARTS = 3;
+
 export class Runtime {
-  readonly #connection: Connection;
-  readonly #info: RuntimeInfo;
+  #connection: Connection;
+  #info: RuntimeInfo;
   #drawings = 0;
+  #disposed = false;
+  /** What a new worker needs to be as this one. */
+  #backend: Backend = 'auto';
+  #model: string | ModelFiles | null = null;
+  #world: string | ModelFiles | null = null;
 
   private constructor(connection: Connection, info: RuntimeInfo) {
     this.#connection = connection;
@@ -70,7 +96,9 @@ export class Runtime {
   static async create({ backend = 'auto', signal }: CreateOptions = {}): Promise<Runtime> {
     const connection = new Connection();
     try {
-      return new Runtime(connection, await connection.call('create', { backend }, { signal }));
+      const runtime = new Runtime(connection, await connection.call('create', { backend }, { signal }));
+      runtime.#backend = backend;
+      return runtime;
     } catch (thrown) {
       connection.close(new RecaError('aborted', 'the runtime was not created'));
       throw thrown;
@@ -83,13 +111,18 @@ export class Runtime {
   }
 
   /** Loads a model directory from its URL or its files, and checks it against its manifest. */
-  load(source: string | URL | ModelFiles, { signal, onProgress }: LoadOptions = {}): Promise<ModelInfo> {
-    return this.#connection.call('load', { source: resolved(source) }, { signal, onProgress });
+  async load(source: string | URL | ModelFiles, { signal, onProgress }: LoadOptions = {}): Promise<ModelInfo> {
+    const model = resolved(source);
+    const info = await this.#connection.call('load', { source: model }, { signal, onProgress });
+    this.#model = model;
+    return info;
   }
 
   /** Opens the world that a model directory was trained in, of which `scenes` then makes pictures. */
-  openWorld(source: string | URL | ModelFiles, { signal }: Cancellable = {}): Promise<void> {
-    return this.#connection.call('openWorld', { source: resolved(source) }, { signal });
+  async openWorld(source: string | URL | ModelFiles, { signal }: Cancellable = {}): Promise<void> {
+    const world = resolved(source);
+    await this.#connection.call('openWorld', { source: world }, { signal });
+    this.#world = world;
   }
 
   /** Makes pictures with their captions; the same range is always the same pictures. */
@@ -140,6 +173,69 @@ export class Runtime {
     }, options);
   }
 
+  /**
+   * Reconstruction Alignment of the base, a step a turn. Leaving the loop, or the signal, ends it;
+   * what was published stays. If the worker breaks down, a new one goes on from the last checkpoint,
+   * and steps since then come again.
+   */
+  async *align(
+    pictures: AlignPictures,
+    { publish = 10, checkpoint = 10, resume = false, signal, onProgress, ...options }: AligningOptions = {},
+  ): AsyncGenerator<AlignStep, void, void> {
+    const run: AlignRun = { pictures, options };
+    const due = (every: number, step: number, steps: number) => every > 0 && (step % every === 0 || step === steps);
+    let restarts = 0;
+    let saved = resume;
+    for (;;) {
+      try {
+        let { step, steps } = await this.#connection.call('alignBegin', { run, resume: saved }, { signal, onProgress });
+        while (step < steps) {
+          const next = step + 1;
+          const save = due(checkpoint, next, steps);
+          const request = { publish: due(publish, next, steps), save };
+          const made = await this.#connection.call('alignStep', request, { signal });
+          saved ||= save && !made.unsaved;
+          step = made.step;
+          yield made;
+        }
+        return;
+      } catch (thrown) {
+        if (!this.#connection.dead || this.#disposed || restarts++ >= RESTARTS) throw thrown;
+        await this.#restart();
+      } finally {
+        this.#connection.call('alignEnd', {}).catch(() => {});
+      }
+    }
+  }
+
+  /** The alignment of which a checkpoint is stored on this machine, or null. */
+  stored({ signal }: Cancellable = {}): Promise<AlignRun | null> {
+    return this.#connection.call('alignStored', {}, { signal });
+  }
+
+  /** Removes the stored checkpoint. */
+  forget({ signal }: Cancellable = {}): Promise<void> {
+    return this.#connection.call('alignForget', {}, { signal });
+  }
+
+  /** Stores the aligned weights on this machine under a name; `take` makes them the aligned ones again. */
+  keep(name: string, { signal }: Cancellable = {}): Promise<void> {
+    return this.#connection.call('keep', { name: plain(name) }, { signal });
+  }
+
+  /** Names of the weights that are kept. */
+  kept({ signal }: Cancellable = {}): Promise<string[]> {
+    return this.#connection.call('kept', {}, { signal });
+  }
+
+  take(name: string, { signal }: Cancellable = {}): Promise<void> {
+    return this.#connection.call('take', { name: plain(name) }, { signal });
+  }
+
+  discard(name: string, { signal }: Cancellable = {}): Promise<void> {
+    return this.#connection.call('discard', { name: plain(name) }, { signal });
+  }
+
   /** The whole model as a safetensors file, with the base's or the aligned generation expert. */
   async export(weights: Weights = 'aligned', { signal }: Cancellable = {}): Promise<Blob> {
     const bytes = await this.#connection.call('exportWeights', { weights }, { signal });
@@ -158,7 +254,16 @@ export class Runtime {
 
   /** Ends the worker; calls under way fail with `aborted`. */
   dispose(): void {
+    this.#disposed = true;
     this.#connection.close(new RecaError('aborted', 'the runtime was disposed of'));
+  }
+
+  /** A new worker with the same model, after the old one broke down. */
+  async #restart(): Promise<void> {
+    this.#connection = new Connection();
+    this.#info = await this.#connection.call('create', { backend: this.#backend });
+    if (this.#model) await this.#connection.call('load', { source: this.#model });
+    if (this.#world) await this.#connection.call('openWorld', { source: this.#world });
   }
 
   async *#draw(
@@ -180,6 +285,12 @@ export class Runtime {
       this.#connection.call('free', { drawing }).catch(() => {});
     }
   }
+}
+
+/** A name that may become a file's. */
+function plain(name: string): string {
+  if (/^[\w][\w .-]{0,59}$/.test(name)) return name;
+  throw new RecaError('bad_input', 'a name has 1 to 60 letters, digits, spaces, dots or dashes');
 }
 
 function resolved(source: string | URL | ModelFiles): string | ModelFiles {

@@ -1,9 +1,11 @@
 /** The dedicated worker: owns the wasm instance, the device and the model. One request is worked on
  * at a time, in the order of asking; cancelling means not pulling a drawing any further. */
 import type { Drawing } from '@reca/web/cpu';
+import * as align from './align';
 import { type Opened, open } from './artefact';
 import { RecaError, failure } from './error';
 import { download, downloadWorld } from './model';
+import * as store from './store';
 import type { Answer, Arguments, CallName, Frame, FromWorker, ToWorker } from './protocol';
 
 type Handlers = {
@@ -14,6 +16,9 @@ interface Job {
   id: number;
   signal: AbortSignal;
 }
+
+/** What the names of kept weights end in. */
+const KEPT = '.kept';
 
 let opened: Opened | null = null;
 let queue = Promise.resolve();
@@ -74,6 +79,20 @@ const handlers: Handlers = {
     drawings.get(drawing)?.free();
     drawings.delete(drawing);
   },
+  alignBegin: ({ run, resume }, { id, signal }) =>
+    align.begin(instance(), run, resume, signal, (progress) => post({ type: 'progress', id, progress })),
+  alignStep: ({ publish, save }) => align.step(publish, save),
+  alignEnd: () => align.end(),
+  alignStored: () => align.stored(),
+  alignForget: () => align.forget(),
+  keep: async ({ name }) => store.save(`${name}${KEPT}`, await runtime().exportWeights('aligned')),
+  kept: () => store.list(KEPT),
+  async take({ name }) {
+    const bytes = await store.read(`${name}${KEPT}`);
+    if (!bytes) throw new RecaError('bad_input', `nothing is kept under the name ${name}`);
+    runtime().importWeights(bytes);
+  },
+  discard: ({ name }) => store.remove(`${name}${KEPT}`),
   exportWeights: ({ weights }) => runtime().exportWeights(weights),
   importWeights: ({ bytes }) => runtime().importWeights(bytes),
   reset: () => runtime().reset(),

@@ -1,4 +1,4 @@
-/** The page's elements, by id and type. */
+/** The page's elements, by id and type, and pictures on canvases. */
 
 type Constructor<T> = new () => T;
 
@@ -9,25 +9,65 @@ export function element<T extends HTMLElement>(id: string, type: Constructor<T>)
   throw new Error(`#${id} is not a ${type.name}`);
 }
 
+export const input = (id: string) => element(id, HTMLInputElement);
+export const button = (id: string) => element(id, HTMLButtonElement);
+
+/** A new element with properties and children. */
+export function make<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  properties: Partial<HTMLElementTagNameMap[K]> = {},
+  ...children: (Node | string)[]
+): HTMLElementTagNameMap[K] {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+/** Puts small buttons into a group, each with what it does. */
+export function chips(id: string, texts: string[], act: (text: string) => void): void {
+  const made = texts.map((textContent) => {
+    const chip = make('button', { type: 'button', textContent });
+    chip.addEventListener('click', () => act(textContent));
+    return chip;
+  });
+  element(id, HTMLElement).replaceChildren(...made);
+}
+
 /** A canvas that shows pictures in their own resolution. */
 export class Screen {
-  readonly #canvas: HTMLCanvasElement;
+  readonly canvas: HTMLCanvasElement;
 
-  constructor(id: string) {
-    this.#canvas = element(id, HTMLCanvasElement);
+  constructor(canvas: string | HTMLCanvasElement) {
+    this.canvas = typeof canvas === 'string' ? element(canvas, HTMLCanvasElement) : canvas;
   }
 
-  show(picture: ImageData, label: string): void {
+  show(picture: ImageData | ImageBitmap, label: string): void {
     const { width, height } = picture;
-    if (this.#canvas.width !== width || this.#canvas.height !== height) {
-      Object.assign(this.#canvas, { width, height });
-    }
-    this.#canvas.getContext('2d')?.putImageData(picture, 0, 0);
-    this.#canvas.ariaLabel = label;
+    if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
+    const context = this.canvas.getContext('2d');
+    if (picture instanceof ImageData) context?.putImageData(picture, 0, 0);
+    else context?.drawImage(picture, 0, 0);
+    this.canvas.ariaLabel = label;
   }
 
-  clear(label: string): void {
-    this.#canvas.getContext('2d')?.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
-    this.#canvas.ariaLabel = label;
+  /** A PNG file of the picture, `scale` times as large. */
+  file(scale: number): Promise<Blob> {
+    const large = new OffscreenCanvas(this.canvas.width * scale, this.canvas.height * scale);
+    const context = large.getContext('2d');
+    if (context) {
+      context.imageSmoothingQuality = 'high';
+      context.drawImage(this.canvas, 0, 0, large.width, large.height);
+    }
+    return large.convertToBlob({ type: 'image/png' });
   }
 }
+
+/** Offers a file for download. */
+export function save(file: Blob, name: string): void {
+  const url = URL.createObjectURL(file);
+  make('a', { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+/** A file name of words. */
+export const slug = (text: string) => text.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '');

@@ -1,0 +1,94 @@
+/** What the panels share: the runtime, which comes up behind the page, and the samples. */
+import { type Backend, type ModelInfo, RecaError, Runtime } from '../runtime';
+import { element } from './dom';
+import { facts } from './report';
+
+/** A picture of the page's own, with what a recorded run said of it. */
+export interface Sample {
+  file: string;
+  caption: string;
+  /** Colours of its 16 embeddings. */
+  colours: [number, number, number][];
+  redrawn: string;
+  psnr: number;
+}
+
+/** Results that were recorded on this page, for the time until the model is there. */
+export interface Recorded {
+  samples: Sample[];
+  draw: { prompt: string; seed: number; files: string[] };
+  align: { steps: number; pictures: number; seconds: number; losses: number[]; probes: { prompt: string; base: string; aligned: string }[] } | null;
+}
+
+export class Lab {
+  info: ModelInfo | null = null;
+  readonly recorded: Promise<Recorded>;
+  #ready = Promise.withResolvers<Runtime>();
+  #model = '';
+  #world: Promise<void> | null = null;
+
+  constructor() {
+    this.recorded = fetch('recorded/recorded.json').then((answer) => answer.json() as Promise<Recorded>);
+    // Whoever waits for it says what failed.
+    this.#ready.promise.catch(() => {});
+  }
+
+  /** The runtime with its model, once it is there. */
+  get runtime(): Promise<Runtime> {
+    return this.#ready.promise;
+  }
+
+  get loaded(): boolean {
+    return this.info !== null;
+  }
+
+  /** Starts the runtime and loads the model that the address names. */
+  async start(): Promise<void> {
+    const bar = element('loading-bar', HTMLProgressElement);
+    const badge = element('backend', HTMLElement);
+    try {
+      const { backend, model } = parameters();
+      this.#model = `models/${model}/`;
+      const runtime = await Runtime.create({ backend });
+      const { backend: chosen, reason, version } = runtime.info();
+      const name = `${chosen === 'webgpu' ? 'WebGPU' : 'CPU'}: ${reason}`;
+      Object.assign(facts, { version, backend: name, model });
+      this.info = await runtime.load(this.#model, {
+        onProgress({ loaded, total }) {
+          bar.value = loaded / total;
+          badge.textContent = `loading ${megabytes(loaded)} of ${megabytes(total)} MB`;
+        },
+      });
+      badge.textContent = name;
+      this.#ready.resolve(runtime);
+    } catch (thrown) {
+      badge.textContent = 'no model';
+      this.#ready.reject(thrown);
+      throw thrown;
+    } finally {
+      bar.classList.add('done');
+    }
+  }
+
+  /** Opens the data engine's world at its first use. */
+  async world(): Promise<Runtime> {
+    const runtime = await this.runtime;
+    this.#world ??= runtime.openWorld(this.#model);
+    await this.#world;
+    return runtime;
+  }
+}
+
+/** `?backend=cpu|webgpu|auto` and `?model=FOLDER` choose what is loaded. */
+function parameters(): { backend: Backend; model: string } {
+  const query = new URLSearchParams(location.search);
+  const backend = query.get('backend') ?? 'auto';
+  const model = query.get('model') ?? 'mini';
+  if (backend !== 'auto' && backend !== 'cpu' && backend !== 'webgpu') {
+    throw new RecaError('bad_input', `backend is "${backend}", expected auto, cpu or webgpu`);
+  }
+  if (!/^[\w-]+$/.test(model)) throw new RecaError('bad_input', `"${model}" is not the name of a model folder`);
+  return { backend, model };
+}
+
+const megabytes = (bytes: number) => (bytes / 1e6).toFixed(1);
