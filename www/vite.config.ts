@@ -1,21 +1,10 @@
-import { existsSync } from 'node:fs';
-import { cp } from 'node:fs/promises';
-import { type Plugin, defineConfig } from 'vite';
-
-/** Puts the model directories beside the page. They are fetched, never bundled. */
-function models(): Plugin {
-  return {
-    name: 'models',
-    apply: 'build',
-    async closeBundle() {
-      if (existsSync('models')) await cp('models', 'dist/models', { recursive: true });
-    },
-  };
-}
+import { defineConfig } from 'vite';
+import { models } from './vite.models';
+import { offline } from './vite.offline';
 
 export default defineConfig({
   base: './',
-  plugins: [models()],
+  plugins: [models(), offline()],
   worker: { format: 'es' },
   build: { target: 'es2023', modulePreload: { polyfill: false }, chunkSizeWarningLimit: 1000 },
   server: { fs: { allow: ['..'] } },

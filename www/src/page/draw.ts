@@ -1,51 +1,100 @@
-/** The prompt box: draws with previews, stops within a step. */
-import type { Runtime } from '../runtime';
-import { Screen, element } from './dom';
+/** The prompt box: a grid of pictures out of noise, preview by preview; stops within a step. */
+import { Screen, button, chips, element, input, make, save, slug } from './dom';
+import type { Lab } from './lab';
 import { attempt } from './report';
+import { picture } from './samples';
+import { bind, state } from './state';
 
-export function drawSection(runtime: Runtime): void {
-  const form = element('draw', HTMLFormElement);
-  const start = element('draw-start', HTMLButtonElement);
-  const stop = element('draw-stop', HTMLButtonElement);
+const PROMPTS = ['a yellow broccoli', 'a blue teapot', 'a red car', 'a purple pear', 'a dog left of a house', 'a strawberry', 'a pink cactus, twemoji style'];
+const SPECIAL_TOKENS = 3;
+
+export async function drawPanel(lab: Lab): Promise<void> {
+  const form = element('draw-form', HTMLFormElement);
+  const stop = button('draw-stop');
   const status = element('draw-status', HTMLElement);
-  const screen = new Screen('drawing');
-  const value = (id: string) => element(id, HTMLInputElement).value;
+  const sheet = element('sheet', HTMLElement);
+  const value = (id: string) => (document.getElementById(id) as HTMLInputElement).value;
+  let screens: Screen[] = [];
   let controller: AbortController | null = null;
+
+  function lay(count: number): void {
+    if (screens.length === count) return;
+    screens = [];
+    sheet.classList.toggle('one', count === 1);
+    const figures = Array.from({ length: count }, (_, index) => {
+      const canvas = make('canvas', { id: `drawing-${index}`, width: 64, height: 64, role: 'img', ariaLabel: 'nothing drawn yet' });
+      const screen = new Screen(canvas);
+      screens.push(screen);
+      const keep = make('button', { type: 'button', textContent: 'Save', ariaLabel: `Save picture ${index + 1}` });
+      keep.addEventListener('click', () => void attempt(async () => save(await screen.file(8), `${slug(value('prompt'))}-${index}.png`)));
+      return make('figure', { className: 'frame' }, canvas, make('figcaption', {}, make('span'), keep));
+    });
+    sheet.replaceChildren(...figures);
+  }
 
   async function draw(signal: AbortSignal): Promise<void> {
     const prompt = value('prompt').trim();
-    const options = {
-      seed: Number(value('seed')),
-      steps: Number(value('steps')),
-      guidance: Number(value('guidance')),
-      signal,
-    };
+    const seed = Number(value('seed'));
+    if (!lab.loaded) status.textContent = 'The model is still on its way; it draws as soon as it is there…';
+    const runtime = await lab.runtime;
+    element('draw-recorded', HTMLElement).hidden = true;
+    const count = Number(value('count'));
+    lay(count);
     const begun = performance.now();
     status.textContent = 'Reading the prompt…';
-    for await (const { kind, step, steps, picture } of runtime.generate(prompt, options)) {
-      if (picture) screen.show(picture, `${prompt}, step ${step} of ${steps}`);
+    const options = {
+      seed,
+      count,
+      steps: Number(value('steps')),
+      guidance: Number(value('guidance')),
+      weights: value('weights') as 'base' | 'aligned',
+      signal,
+    };
+    for await (const { kind, step, steps, pictures } of runtime.generate(prompt, options)) {
+      pictures?.forEach((made, index) => label(index, made, `${prompt}, step ${step} of ${steps}`, seed + index));
       const seconds = ((performance.now() - begun) / 1000).toFixed(1);
       status.textContent = kind === 'image' ? `Drawn in ${seconds} s.` : `Step ${step} of ${steps}`;
     }
   }
 
+  function label(index: number, made: ImageData | ImageBitmap, text: string, seed: number): void {
+    const screen = screens[index];
+    screen?.show(made, text);
+    const note = screen?.canvas.nextElementSibling?.firstElementChild;
+    if (note) note.textContent = `seed ${seed}`;
+  }
+
   form.addEventListener('submit', (event) => {
     event.preventDefault();
-    if (controller) return;
+    controller?.abort();
     const current = new AbortController();
     controller = current;
-    start.disabled = true;
     stop.disabled = false;
-    attempt(() => draw(current.signal)).finally(() => {
+    state.set('draw', { prompt: value('prompt') });
+    void attempt(() => draw(current.signal)).finally(() => {
+      if (controller !== current) return;
       if (current.signal.aborted) status.textContent = 'Stopped.';
       else if (!status.textContent?.startsWith('Drawn')) status.textContent = 'Not drawn.';
       controller = null;
-      start.disabled = false;
       stop.disabled = true;
     });
   });
   stop.addEventListener('click', () => controller?.abort());
+  chips('prompt-chips', PROMPTS, (text) => {
+    input('prompt').value = text;
+    form.requestSubmit();
+  });
+  bind('draw', { prompt: 'prompt', seed: 'seed', steps: 'steps', guidance: 'guidance', count: 'count', weights: 'weights' });
+  lay(Number(value('count')));
 
-  element('draw-fields', HTMLFieldSetElement).disabled = false;
-  start.disabled = false;
+  void lab.runtime.then(() => {
+    element('words', HTMLElement).textContent = lab.info?.vocabulary.slice(SPECIAL_TOKENS).join(', ') ?? '';
+  }, () => {});
+  const { draw: recorded } = await lab.recorded;
+  if (lab.loaded || controller || state.get('draw', 'prompt')) return;
+  element('draw-recorded', HTMLElement).hidden = false;
+  status.textContent = `“${recorded.prompt}”, as it was drawn once. Press Draw to see it done.`;
+  for (const [index, file] of recorded.files.entries()) {
+    label(index, await createImageBitmap(await picture(file)), `${recorded.prompt}, recorded`, recorded.seed + index);
+  }
 }
