@@ -92,7 +92,7 @@ need_reference() {
 # wasm BACKEND: one wasm build with its JavaScript, into pkg/dist/BACKEND.
 wasm() {
     say "building for the browser: $1"
-    cargo build --target $WASM --profile web --lib --no-default-features --features "$1"
+    cargo build --target $WASM --profile web --lib --no-default-features --features "$1,scene"
     wasm-bindgen --target web --out-name reca --out-dir "pkg/dist/$1" target/$WASM/web/reca.wasm
     ls -l "pkg/dist/$1/reca_bg.wasm"
 }
@@ -137,7 +137,7 @@ lint() {
     say "clippy"
     cargo clippy --release --all-targets -- -D warnings
     say "clippy for the browser"
-    cargo clippy --target $WASM --profile web --lib --no-default-features --features cpu -- -D warnings
+    cargo clippy --target $WASM --profile web --lib --no-default-features --features cpu,scene -- -D warnings
 }
 
 native() {

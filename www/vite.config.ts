@@ -1,6 +1,6 @@
 import { defineConfig } from 'vite';
-import { models } from './vite.models';
-import { offline } from './vite.offline';
+import { models } from './vite.models.ts';
+import { offline } from './vite.offline.ts';
 
 export default defineConfig({
   base: './',

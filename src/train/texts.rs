@@ -21,7 +21,10 @@ pub struct Texts {
 
 impl Texts {
     pub fn new(tokenizer: Tokenizer) -> Self {
-        Self { tokenizer, templates: caption_requests() }
+        // A model of a smaller vocabulary knows only some of them.
+        let known = |template: &String| tokenizer.encode(template).is_ok();
+        let templates = caption_requests().into_iter().filter(known).collect();
+        Self { tokenizer, templates }
     }
 
     pub fn tokenizer(&self) -> &Tokenizer {

@@ -55,8 +55,8 @@ test('redraws the same from an image and from its embeddings', async () => {
     const pictures = [];
     for (const source of [image, await runtime.embed(image)]) {
       for await (const frame of runtime.reconstruct(source, { seed: 3, steps: 4, preview: 0 })) {
-        if (frame.kind === 'image') pictures.push([...frame.picture.data]);
-        else if (frame.picture) throw new Error('a preview was made');
+        if (frame.kind === 'image') pictures.push([...frame.pictures[0].data]);
+        else if (frame.pictures) throw new Error('a preview was made');
       }
     }
     return pictures;
@@ -92,9 +92,9 @@ test('a signal cancels within one step', async () => {
 test('two drawings may be pulled in turn', async () => {
   const [alone, together] = await page.evaluate(async () => {
     const last = async (frames) => {
-      let picture;
-      for await (const frame of frames) picture = frame.picture;
-      return [...picture.data];
+      let pictures;
+      for await (const frame of frames) pictures = frame.pictures;
+      return [...pictures[0].data];
     };
     const options = { seed: 5, steps: 3 };
     const alone = await last(runtime.generate('a dog', options));
@@ -145,6 +145,105 @@ test('disposing ends what is under way', async () => {
     await loading;
   });
   assert.equal(failed.code, 'aborted');
+});
+
+test('a grid holds the pictures of its seeds', async () => {
+  const [grid, alone] = await page.evaluate(async () => {
+    const last = async (options) => {
+      let pictures;
+      for await (const frame of runtime.generate('a red car', { steps: 3, ...options })) pictures = frame.pictures;
+      return pictures.map(({ data }) => [...data]);
+    };
+    return [await last({ seed: 4, count: 3 }), await last({ seed: 6 })];
+  });
+  assert.equal(grid.length, 3);
+  assert.ok(distance(grid[2], alone[0]) <= 1);
+});
+
+test('makes the same scenes again, with their captions', async () => {
+  const scenes = await page.evaluate(async (model) => {
+    await runtime.openWorld(model);
+    const made = async (range) => (await runtime.scenes(range)).map(({ picture, caption }) => [caption, ...picture.data]);
+    return [await made({ seed: 1, from: 0, count: 3 }), await made({ seed: 1, from: 2 })];
+  }, MODEL);
+  assert.deepEqual(scenes[1][0], scenes[0][2]);
+  assert.match(scenes[0][0][0], /^[a-z, ]+$/);
+});
+
+const SCENES = { pool: 'open', seed: 5, from: 0, count: 16 };
+const OPTIONS = { steps: 12, batch: 4, learningRate: 1e-3, seed: 2 };
+
+test('alignment lowers the loss, changes what is drawn, and leaves understanding as it is', async () => {
+  const found = await page.evaluate(
+    async ([scenes, options]) => {
+      const losses = [];
+      for await (const { loss } of runtime.align(scenes, { ...options, steps: 60, batch: 8, publish: 60, checkpoint: 0 })) losses.push(loss);
+      const drawn = {};
+      for (const weights of ['base', 'aligned']) {
+        for await (const { pictures } of runtime.generate('a red car', { steps: 3, weights })) drawn[weights] = [...pictures[0].data];
+      }
+      return { losses, drawn };
+    },
+    [SCENES, OPTIONS],
+  );
+  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  assert.ok(mean(found.losses.slice(-15)) < mean(found.losses.slice(0, 15)), found.losses.join(' '));
+  assert.notDeepEqual(found.drawn.aligned, found.drawn.base);
+});
+
+test('an alignment goes on after its worker was killed, with the same losses', async () => {
+  const [straight, broken] = await page.evaluate(
+    async ([scenes, options]) => {
+      const straight = [];
+      for await (const { loss } of runtime.align(scenes, { ...options, checkpoint: 0 })) straight.push(loss);
+      const workers = [];
+      const Plain = Worker;
+      globalThis.Worker = class extends Plain {
+        constructor(...of) {
+          super(...of);
+          workers.push(this);
+        }
+      };
+      const other = await Runtime.create({ backend: 'cpu' });
+      await other.load('/lab/models/nano/');
+      await other.openWorld('/lab/models/nano/');
+      const broken = [];
+      for await (const { step, loss } of other.align(scenes, { ...options, checkpoint: 4 })) {
+        broken[step - 1] = loss;
+        if (step === 6 && workers.length === 1) {
+          workers[0].terminate();
+          workers[0].dispatchEvent(new ErrorEvent('error', { message: 'killed' }));
+        }
+      }
+      globalThis.Worker = Plain;
+      const stored = await other.stored();
+      await other.forget();
+      other.dispose();
+      if (stored?.options.steps !== options.steps) throw new Error('no checkpoint is stored');
+      return [straight, broken];
+    },
+    [SCENES, OPTIONS],
+  );
+  assert.deepEqual(broken, straight);
+});
+
+test('aligned weights go out and come back in', async () => {
+  const [before, after, size] = await page.evaluate(async () => {
+    const draw = async () => {
+      for await (const { kind, pictures } of runtime.generate('a dog', { steps: 2, weights: 'aligned' })) if (kind === 'image') return [...pictures[0].data];
+    };
+    const before = await draw();
+    const file = await runtime.export();
+    await runtime.keep('mine');
+    await runtime.reset();
+    await runtime.import(file);
+    const after = await draw();
+    if (!(await runtime.kept()).includes('mine')) throw new Error('it was not kept');
+    await runtime.discard('mine');
+    return [before, after, file.size];
+  });
+  assert.ok(distance(before, after) <= 3 && size > 100_000);
+  assert.equal((await code(() => runtime.import(new Uint8Array(9)))).code, 'weights_format');
 });
 
 test('says nothing on the console', () => assert.deepEqual(said, []));

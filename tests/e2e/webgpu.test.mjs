@@ -72,7 +72,7 @@ describe('WebGPU', { skip: built ? false : 'pkg/dist/webgpu is not built', timeo
           const draw = async (runtime) => {
             const input = typeof source === 'string' ? source : new Uint8Array(source);
             let picture;
-            for await (const frame of runtime[kind](input, { seed: 9, steps: 4, preview: 2 })) picture = frame.picture ?? picture;
+            for await (const frame of runtime[kind](input, { seed: 9, steps: 4, preview: 2 })) picture = frame.pictures?.[0] ?? picture;
             return [...picture.data];
           };
           return [await draw(runtimes.cpu), await draw(runtimes.webgpu)];

@@ -22,6 +22,8 @@ export function chart(losses: number[], steps: number): void {
   document.getElementById('chart-raw')?.setAttribute('points', points(losses));
   document.getElementById('chart-mean')?.setAttribute('points', points(means));
   const [first, last] = [means[0], means.at(-1)];
+  // For the recorder of the results that the page comes with.
+  element('chart-note', HTMLElement).dataset['losses'] = JSON.stringify(losses.map((loss) => Number(loss.toFixed(4))));
   const note = first === undefined || last === undefined ? '' : `Mean ${first.toFixed(3)} → ${last.toFixed(3)}`;
   element('chart-note', HTMLElement).textContent = note;
   document.getElementById('chart')?.setAttribute('aria-label', note ? `Loss over ${losses.length} steps: ${note}` : 'Loss: no steps yet');
