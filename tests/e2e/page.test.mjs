@@ -1,19 +1,25 @@
 /** What the page promises, on a browser without WebGPU. */
 import assert from 'node:assert/strict';
+import { mkdir } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
+
+import { fileURLToPath } from 'node:url';
 
 import { launch, open } from './browser.mjs';
 import { goldenImage } from './goldens.mjs';
 import { png } from './images.mjs';
 import { serve } from './server.mjs';
 
+/** Where screenshots of the panels are kept. */
+const SHOTS = fileURLToPath(new URL('../../target/test/screenshots', import.meta.url));
+
 let server, browser, page, said, requests;
 
 before(async () => {
   server = await serve();
   browser = await launch();
-  ({ page, said, requests } = await open(browser.context, `${server.origin}/lab/?model=nano`));
-  await page.locator('#draw-start:enabled').waitFor({ timeout: 120_000 });
+  ({ page, said, requests } = await open(browser.context, `${server.origin}/lab/?model=nano#draw?count=1`));
+  await text('backend', /^CPU|^no model/);
 });
 
 after(async () => {
@@ -51,7 +57,7 @@ test('falls back to the CPU and says why', async () => {
 
 test('draws a prompt with a preview at every step', async () => {
   const labels = await page.evaluateHandle(() => {
-    const canvas = document.getElementById('drawing');
+    const canvas = document.getElementById('drawing-0');
     const labels = [];
     new MutationObserver(() => labels.push(canvas.ariaLabel)).observe(canvas, { attributeFilter: ['aria-label'] });
     return labels;
@@ -63,11 +69,11 @@ test('draws a prompt with a preview at every step', async () => {
 });
 
 test('the same seed draws the same bytes, another seed others', async () => {
-  const first = await pixels('drawing');
+  const first = await pixels('drawing-0');
   for (const [seed, same] of [[7, true], [8, false]]) {
     await draw('a red car', seed, 6);
     await text('draw-status', /^Drawn in/);
-    assert.equal(Buffer.from(await pixels('drawing')).equals(Buffer.from(first)), same, `seed ${seed}`);
+    assert.equal(Buffer.from(await pixels('drawing-0')).equals(Buffer.from(first)), same, `seed ${seed}`);
   }
   assert.ok(new Set(first).size > 16, 'the picture is not flat');
 });
@@ -93,41 +99,89 @@ test('draws from the keyboard alone', async () => {
   await page.keyboard.type('two bananas');
   await page.keyboard.press('Enter');
   await text('draw-status', /^Drawn in/);
-  assert.match(await page.locator('#drawing').getAttribute('aria-label'), /^two bananas/);
+  assert.match(await page.locator('#drawing-0').getAttribute('aria-label'), /^two bananas/);
   assert.ok(await page.locator('#error').isHidden());
 });
 
-test('describes a chosen picture and redraws it beside the original', async () => {
+test('describes a chosen picture, answers, and redraws it beside the original', async () => {
+  await page.click('#tab-understand');
   const golden = goldenImage(0);
-  const buffer = await png(page, golden);
-  await page.setInputFiles('#file', { name: 'golden.png', mimeType: 'image/png', buffer });
+  await page.setInputFiles('#file', { name: 'golden.png', mimeType: 'image/png', buffer: await png(page, golden) });
+  assert.match(await text('caption', /^[a-z]/), /^[a-z? ]+$/);
+  assert.deepEqual(await pixels('seen'), golden.rgba);
+  await page.fill('#question', 'what colour is the car ?');
+  await page.press('#question', 'Enter');
+  await page.locator('#answers b').filter({ hasText: /^[a-z]/ }).waitFor();
+  await page.check('#show-tokens');
+  assert.equal(await page.locator('#see-tokens span').count(), 16);
+  await page.click('#tab-redraw');
+  await page.click('#redraw-start');
   const said = await text('redraw-status', /^Redrawn, PSNR/);
-  assert.deepEqual(await pixels('original'), golden.rgba);
-  assert.match(await text('caption', /\w/), /^[a-z? ]+$/);
   assert.ok(Math.abs(Number(/PSNR ([\d.]+) dB/.exec(said)[1]) - psnr(golden.rgba, await pixels('redrawing'))) < 0.06);
 });
 
-test('answers a question about the picture', async () => {
-  await page.fill('#question', 'what colour is the car ?');
-  await page.press('#question', 'Enter');
-  assert.match(await text('answer', /\w/), /^[a-z? ]+$/);
+test('an embedding that is switched off changes what is redrawn', async () => {
+  const whole = await pixels('redrawing');
+  await page.locator('#switches button').nth(5).click();
+  await text('redraw-status', /^Step/);
+  await text('redraw-status', /^Redrawn, PSNR/);
+  assert.notDeepEqual(await pixels('redrawing'), whole);
+  assert.match(page.url(), /#redraw\?.*off=5/);
 });
 
 test('takes a dropped picture, and refuses a file that is none', async () => {
+  await page.click('#tab-understand');
   const drop = async (bytes) => {
     const transfer = await page.evaluateHandle((bytes) => {
       const transfer = new DataTransfer();
       transfer.items.add(new File([new Uint8Array(bytes)], 'dropped'));
       return transfer;
     }, [...bytes]);
-    await page.dispatchEvent('#drop', 'drop', { dataTransfer: transfer });
+    await page.dispatchEvent('#understand', 'drop', { dataTransfer: transfer });
   };
   await drop(Buffer.from('no picture'));
   assert.match(await text('error', /./), /PNG, JPEG, WebP or GIF.*\(bad_input\)/);
   const golden = goldenImage(1);
   await drop(await png(page, golden));
-  await text('redraw-status', /^Redrawn, PSNR/);
-  assert.deepEqual(await pixels('original'), golden.rgba);
+  await text('caption', /^[a-z]/);
+  assert.deepEqual(await pixels('seen'), golden.rgba);
+});
+
+test('aligns, redraws the probes, and offers the aligned weights', async () => {
+  await page.click('#tab-align');
+  for (const [id, value] of [['steps', 6], ['count', 8], ['every', 3]]) await page.fill(`#align-${id}`, String(value));
+  await page.click('#align-start');
+  assert.match(await text('align-status', /^Aligned|^Not aligned/), /^Aligned in/);
+  assert.notDeepEqual(await pixels('probe-aligned-4'), await pixels('probe-base-4'));
+  assert.ok(await page.locator('#export').isEnabled());
+  assert.match(await text('chart-note', /./), /^Mean/);
+});
+
+test('moves between panels by keyboard, and fits 320 pixels', async () => {
+  await page.focus('#tab-align');
+  await page.keyboard.press('ArrowRight');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'tab-understand');
+  await page.setViewportSize({ width: 320, height: 700 });
+  for (const panel of ['understand', 'redraw', 'draw', 'align']) {
+    await page.click(`#tab-${panel}`);
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), panel);
+    await mkdir(SHOTS, { recursive: true });
+    await page.screenshot({ path: `${SHOTS}/${panel}-320.png`, fullPage: true });
+  }
+});
+
+test('works offline after the first visit, at the same address', async () => {
+  const other = await browser.context.newPage();
+  await other.goto(`${server.origin}/lab/?model=mini#draw?count=1&steps=2`);
+  const there = other.locator('#backend').filter({ hasText: /^CPU/ });
+  await there.waitFor({ timeout: 60_000 });
+  await browser.context.setOffline(true);
+  await other.reload();
+  await there.waitFor({ timeout: 60_000 });
+  await other.click('#draw-start');
+  await other.locator('#draw-status').filter({ hasText: /^Drawn/ }).waitFor({ timeout: 60_000 });
+  await browser.context.setOffline(false);
+  await other.close();
 });
 
 test('says nothing on the console and asks no other origin', () => {
