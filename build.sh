@@ -94,7 +94,11 @@ wasm() {
     say "building for the browser: $1"
     cargo build --target $WASM --profile web --lib --no-default-features --features "$1,scene"
     wasm-bindgen --target web --out-name reca --out-dir "pkg/dist/$1" target/$WASM/web/reca.wasm
-    ls -l "pkg/dist/$1/reca_bg.wasm"
+    local most=1300000 size
+    [ "$1" = cpu ] || most=6000000
+    size=$(gzip -9c "pkg/dist/$1/reca_bg.wasm" | wc -c)
+    say "$1: $size bytes compressed, at most $most"
+    [ "$size" -le $most ] || die "the $1 build has grown"
 }
 
 pkg() {
