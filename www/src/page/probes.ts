@@ -1,5 +1,5 @@
 /** Probe prompts, drawn by the base and by the aligned model from the same noise. */
-import type { Runtime, Weights } from '../runtime';
+import { RecaError, type Runtime, type Weights } from '../runtime';
 import { Screen, element, make } from './dom';
 
 const PROMPTS = ['a yellow broccoli', 'a blue teapot', 'a purple pear', 'a pink guitar', 'a red car', 'a dog left of a house'];
@@ -11,6 +11,7 @@ export class Probes {
       new Screen(make('canvas', { id: `probe-${who}-${index}`, width: 64, height: 64, role: 'img', ariaLabel: `${prompt}, ${who}: not drawn yet` }));
     return { base: screen('base'), aligned: screen('aligned') };
   });
+  readonly #unknown = new Set<number>();
   #drawn = new Set<Weights>();
 
   constructor() {
@@ -31,8 +32,18 @@ export class Probes {
     if (who === 'base' && this.#drawn.has('base')) return;
     for (const [index, prompt] of PROMPTS.entries()) {
       const options = { seed, steps: STEPS, weights: who, preview: 0, ...(signal ? { signal } : {}) };
-      for await (const { pictures } of runtime.generate(prompt, options)) {
-        if (pictures?.[0]) this.show(index, who, pictures[0]);
+      try {
+        for await (const { pictures } of runtime.generate(prompt, options)) {
+          if (pictures?.[0]) this.show(index, who, pictures[0]);
+        }
+      } catch (thrown) {
+        // A model of another world lacks some of the words; the other prompts are drawn all the same.
+        if (!(thrown instanceof RecaError && thrown.code === 'bad_input' && who === 'base')) {
+          if (!this.#unknown.has(index)) throw thrown;
+          continue;
+        }
+        this.#unknown.add(index);
+        this.#screens[index]?.base.canvas.previousElementSibling?.append(' (words it does not know)');
       }
     }
     this.#drawn.add(who);
