@@ -21,7 +21,8 @@ use crate::{
 /// The question of a plain description, and the text beside an image to be redrawn.
 pub const DESCRIBE: &str = "describe the image";
 
-/// Everything one model needs to work.
+/// Everything one model needs to work; a clone shares the weights.
+#[derive(Clone)]
 pub struct Pipeline {
     pub umm: Umm,
     pub config: UmmConfig,
@@ -47,6 +48,10 @@ impl Pipeline {
         let (umm, config, tokenizer) = files.build(device)?;
         let trained: Trained = serde_json::from_slice(&files.config).map_err(Error::weights_format)?;
         Ok(Self { umm, config, tokenizer, device: device.clone(), styles: trained.styles })
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Styles that the model draws in; the first is used where a prompt names none.
@@ -79,19 +84,46 @@ impl Pipeline {
         self.draw(&vec![tokens; seeds.len()], None, seeds, config)
     }
 
+    /// Starts drawing several prompts together, a picture for each prompt and seed of the same place.
+    ///
+    /// # Errors
+    /// `bad_input` for unknown words, prompts that are too long, and where there are not as many
+    /// seeds as prompts.
+    pub fn generate_many(&self, prompts: &[&str], seeds: &[u64], config: SamplerConfig) -> Result<Drawing> {
+        if prompts.len() != seeds.len() {
+            let (prompts, seeds) = (prompts.len(), seeds.len());
+            return Err(Error::bad_input(format!("{prompts} prompts with {seeds} seeds; each needs one")));
+        }
+        let tokens = prompts.iter().map(|prompt| self.prompt(prompt)).collect::<Result<Vec<_>>>()?;
+        self.draw(&tokens, None, seeds, config)
+    }
+
     /// Starts redrawing a picture from its understanding embeddings (`[1, visual_tokens, hidden]`)
     /// alone.
     ///
     /// # Errors
     /// `bad_input` if the embeddings have another shape.
     pub fn reconstruct(&self, embeddings: Tensor<3>, seed: u64, config: SamplerConfig) -> Result<Drawing> {
-        let expected = [1, self.config.visual_tokens(), self.config.vision.hidden_size];
+        self.reconstruct_many(embeddings, &[seed], config)
+    }
+
+    /// The same for several pictures, `[pictures, visual_tokens, hidden]`, with a seed each.
+    ///
+    /// # Errors
+    /// `bad_input` if the embeddings have another shape.
+    pub fn reconstruct_many(
+        &self,
+        embeddings: Tensor<3>,
+        seeds: &[u64],
+        config: SamplerConfig,
+    ) -> Result<Drawing> {
+        let expected = [seeds.len(), self.config.visual_tokens(), self.config.vision.hidden_size];
         if embeddings.dims() != expected {
             let found = embeddings.dims();
             return Err(Error::bad_input(format!("embeddings have shape {found:?}, expected {expected:?}")));
         }
         let template = self.tokenizer.encode(DESCRIBE)?;
-        self.draw(&[template], Some(embeddings), &[seed], config)
+        self.draw(&vec![template; seeds.len()], Some(embeddings), seeds, config)
     }
 
     /// Token ids of a prompt, in the first style where it names none.

@@ -8,6 +8,7 @@ mod pretrain;
 mod prompts;
 mod reconstruct;
 mod scene;
+mod scorer;
 mod sprites;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Command {
     Export(export::Args),
     Pretrain(pretrain::Args),
     Scene(scene::Args),
+    #[command(subcommand)]
+    Scorer(scorer::Command),
     Sprites(sprites::Args),
 }
 
@@ -53,6 +56,7 @@ fn run(command: Command) -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Scene(args) => scene::run(args),
+        Command::Scorer(command) => scorer::run(command),
         Command::Sprites(args) => sprites::run(args),
     };
     match outcome {

@@ -1,7 +1,7 @@
 //! `reca pretrain`: trains a model from nothing, stage by stage.
 
-mod drive;
-mod log;
+pub mod drive;
+pub mod log;
 mod stages;
 
 use std::fs;
