@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     Error, Result,
-    flow::sampler::{Denoiser, Sampler, SamplerConfig},
+    flow::sampler::{Denoiser, Method, Sampler, SamplerConfig},
     image::{fit, from_tensor, to_tensor},
     random,
     text::{NULL_CAPTION, Tokenizer},
@@ -30,6 +30,7 @@ pub struct Pipeline {
     device: Device,
     /// Styles that the model draws in; the first is used where a prompt names none.
     styles: Vec<String>,
+    sampling: SamplerConfig,
 }
 
 /// What `config.json` says beside the sizes.
@@ -37,6 +38,37 @@ pub struct Pipeline {
 struct Trained {
     #[serde(default)]
     styles: Vec<String>,
+    #[serde(default)]
+    sampling: Sampling,
+}
+
+/// How the model is meant to draw; what is left out is [`SamplerConfig`]'s default.
+#[derive(Default, Deserialize)]
+struct Sampling {
+    method: Option<String>,
+    steps: Option<usize>,
+    guidance_scale: Option<f32>,
+    guidance_interval: Option<(f32, f32)>,
+}
+
+impl Sampling {
+    fn config(self) -> Result<SamplerConfig> {
+        let default = SamplerConfig::default();
+        let method = match self.method.as_deref() {
+            None | Some("euler") => Method::Euler,
+            Some("heun") => Method::Heun,
+            Some(other) => {
+                let message = format!("config.json: sampling method {other:?}, expected euler or heun");
+                return Err(Error::weights_format(message));
+            }
+        };
+        Ok(SamplerConfig {
+            steps: self.steps.unwrap_or(default.steps),
+            guidance_scale: self.guidance_scale.unwrap_or(default.guidance_scale),
+            guidance_interval: self.guidance_interval.unwrap_or(default.guidance_interval),
+            method,
+        })
+    }
 }
 
 impl Pipeline {
@@ -47,7 +79,19 @@ impl Pipeline {
     pub fn new(files: &ModelFiles, device: &Device) -> Result<Self> {
         let (umm, config, tokenizer) = files.build(device)?;
         let trained: Trained = serde_json::from_slice(&files.config).map_err(Error::weights_format)?;
-        Ok(Self { umm, config, tokenizer, device: device.clone(), styles: trained.styles })
+        Ok(Self {
+            umm,
+            config,
+            tokenizer,
+            device: device.clone(),
+            styles: trained.styles,
+            sampling: trained.sampling.config()?,
+        })
+    }
+
+    /// How the model is meant to draw, by its `config.json`.
+    pub fn sampling(&self) -> SamplerConfig {
+        self.sampling.clone()
     }
 
     pub fn device(&self) -> &Device {

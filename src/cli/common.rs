@@ -126,7 +126,8 @@ enum Integrator {
     Heun,
 }
 
-fn guidance(text: &str) -> std::result::Result<f32, String> {
+/// A guidance scale as typed.
+pub fn guidance(text: &str) -> std::result::Result<f32, String> {
     match text.parse() {
         Ok(scale) if (0.0..=100.0).contains(&scale) => Ok(scale),
         _ => Err("expected a number from 0 to 100".to_owned()),

@@ -2,6 +2,7 @@
 
 mod common;
 mod describe;
+mod eval;
 mod export;
 mod generate;
 mod pretrain;
@@ -30,6 +31,7 @@ enum Command {
     Describe(describe::Args),
     Generate(generate::Args),
     Reconstruct(reconstruct::Args),
+    Eval(eval::Args),
     Export(export::Args),
     Pretrain(pretrain::Args),
     Scene(scene::Args),
@@ -53,6 +55,7 @@ fn run(command: Command) -> ExitCode {
         Command::Describe(args) => describe::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Export(args) => export::run(args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Scene(args) => scene::run(args),

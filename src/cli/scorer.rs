@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pollster::block_on;
-use reca::eval::detector::Detector;
 use reca::eval::check::{Accuracy, accuracy};
+use reca::eval::detector::Detector;
 use reca::eval::scorer::FOLDER;
 use reca::eval::{Scorer, ScorerConfig, ScorerFiles};
 use reca::scene::{Archive, Engine, World};
@@ -91,6 +91,7 @@ pub fn run(command: Command) -> Result<()> {
 fn train(args: &TrainArgs) -> Result<()> {
     let (pipeline, world) = (args.model.open()?, world(&args.model, args.recipe.as_deref())?);
     let out = args.out.clone().map_or_else(|| args.model.folder().map(|folder| folder.join(FOLDER)), Ok)?;
+    fs::create_dir_all(&out).map_err(|e| Error::bad_input(e).at(out.display()))?;
     let mut config = ScorerTraining { seed: args.seed, ..ScorerTraining::default() };
     config.training.steps = args.steps;
     let device = pipeline.device();
@@ -122,7 +123,9 @@ fn train(args: &TrainArgs) -> Result<()> {
 pub fn read_scorer(folder: &Path) -> Result<ScorerFiles> {
     ScorerFiles::read(|name| {
         fs::read(folder.join(name)).map_err(|e| {
-            Error::bad_input(format!("{name}: {e}; `reca scorer train --model DIR` makes a scorer for a model"))
+            Error::bad_input(format!(
+                "{name}: {e}; `reca scorer train --model DIR` makes a scorer for a model"
+            ))
         })
     })
     .map_err(|e| e.at(folder.display()))
@@ -141,8 +144,11 @@ pub fn world(model: &ModelArgs, name: Option<&str>) -> Result<World> {
         return Ok(recipe(name)?.world);
     }
     let folder = model.folder()?;
-    let remedy = |e: Error| Error::bad_input(format!("{e}; name the model's recipe with --recipe")).at(folder.display());
-    let trained: Trained = serde_json::from_slice(&read_model(&folder)?.config).map_err(Error::weights_format)?;
+    let remedy = |e: Error| {
+        Error::bad_input(format!("{e}; name the model's recipe with --recipe")).at(folder.display())
+    };
+    let trained: Trained =
+        serde_json::from_slice(&read_model(&folder)?.config).map_err(Error::weights_format)?;
     let name = trained.recipe.ok_or_else(|| remedy(Error::bad_input("config.json names no recipe")))?;
     Ok(Recipe::named(&name).map_err(remedy)?.world)
 }

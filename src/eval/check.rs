@@ -38,7 +38,13 @@ pub async fn accuracy(scorer: &Scorer, engine: &Engine, seed: u64, per_cell: usi
         others.rotate_left(1);
         let foreign = if prompts.len() > 1 { accepted(scorer.score(&pictures, &others).await?) } else { 0 };
         let Prompt { category, tier, .. } = prompts[0];
-        found.push(Accuracy { category: *category, tier: *tier, pictures: pictures.len(), accepted: own, foreign });
+        found.push(Accuracy {
+            category: *category,
+            tier: *tier,
+            pictures: pictures.len(),
+            accepted: own,
+            foreign,
+        });
     }
     Ok(found)
 }

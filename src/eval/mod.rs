@@ -4,18 +4,18 @@
 
 pub mod check;
 pub mod detector;
-//pub mod drawing;
+pub mod drawing;
 pub mod prompts;
-//pub mod reconstruction;
-//pub mod report;
+pub mod reconstruction;
+pub mod report;
 pub mod rules;
 pub mod scorer;
-//pub mod understanding;
+pub mod understanding;
 
 pub use detector::Detection;
-//pub use drawing::{Evaluation, Progress};
+pub use drawing::{Evaluation, Progress};
 pub use prompts::{Category, Prompt, PromptSet, PromptTier};
-//pub use reconstruction::Reconstruction;
-//pub use report::{Interval, Report};
+pub use reconstruction::Reconstruction;
+pub use report::{Interval, Report};
 pub use scorer::{Scorer, ScorerConfig, ScorerFiles, Verdict};
-//pub use understanding::Understanding;
+pub use understanding::Understanding;

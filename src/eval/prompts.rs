@@ -160,7 +160,8 @@ impl PromptSet {
     /// The same, each with a scene that shows what it asks for.
     pub fn staged(engine: &Engine, seed: u64, per_cell: usize) -> Vec<(Prompt, Scene)> {
         let source = Source::new(engine);
-        let cells = Category::ALL.iter().flat_map(|category| category.tiers().iter().map(|t| (*category, *t)));
+        let cells =
+            Category::ALL.iter().flat_map(|category| category.tiers().iter().map(|t| (*category, *t)));
         let mut all = Vec::new();
         for (stream, (category, tier)) in (0..).zip(cells) {
             let random = &mut random::stream(seed, stream);

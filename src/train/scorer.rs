@@ -1,7 +1,10 @@
 //! Stage `scorer`: the evaluator's detector learns from freshly rendered scenes, made as soft and
 //! as noisy as drawn pictures are, and from pictures that must not count.
 
-use burn::tensor::{Int, Tensor, TensorData, activation::{log_softmax, sigmoid, softplus}};
+use burn::tensor::{
+    Int, Tensor, TensorData,
+    activation::{log_softmax, sigmoid, softplus},
+};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
@@ -92,8 +95,7 @@ impl ScorerStage {
         let latents = autoencoder.encode(images.clone().narrow(0, 0, soft));
         let device = latents.device();
         let noise = random::noise(&mut random, latents.dims(), &device);
-        let scale: Vec<f32> =
-            (0..soft).map(|_| random::uniform(&mut random) as f32 * LATENT_NOISE).collect();
+        let scale: Vec<f32> = (0..soft).map(|_| random::uniform(&mut random) as f32 * LATENT_NOISE).collect();
         let scale = Tensor::<1>::from_data(TensorData::new(scale, [soft]), &device);
         let scale: Tensor<3> = scale.reshape([soft, 1, 1]);
         let decoded = autoencoder.decode(latents + noise * scale).clamp(-1.0, 1.0);
@@ -125,7 +127,8 @@ impl Stage for ScorerStage {
         let count = targets.rows.len();
         let rows = Tensor::<1, Int>::from_data(TensorData::new(targets.rows, [count]), &device);
         let batch = examples.len();
-        let colours: Tensor<2> = cells.colours.reshape([batch * GRID * GRID, COLOURS]).select(0, rows.clone());
+        let colours: Tensor<2> =
+            cells.colours.reshape([batch * GRID * GRID, COLOURS]).select(0, rows.clone());
         let wanted = Tensor::<2>::from_data(TensorData::new(targets.colours, [count, COLOURS]), &device);
         let colour = (log_softmax(colours, 1) * wanted).sum() / -(count as f32);
         let boxes: Tensor<2> = cells.boxes.reshape([batch * GRID * GRID, BOX]).select(0, rows);

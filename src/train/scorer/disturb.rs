@@ -107,14 +107,14 @@ fn spoil(sprite: &[u8], engine: &Engine, scene: &Scene, random: &mut ChaCha8Rng)
     match (random::below(random, 4), other) {
         (0, Some(other)) => {
             let both = pixels.zip(other.chunks_exact(4));
-            both.flat_map(|((at, a), b)| if inside(at) { [a[0], a[1], a[2], a[3]] } else { [b[0], b[1], b[2], b[3]] })
-                .collect()
+            both.flat_map(
+                |((at, a), b)| if inside(at) { [a[0], a[1], a[2], a[3]] } else { [b[0], b[1], b[2], b[3]] },
+            )
+            .collect()
         }
         (1, Some(other)) => pixels.zip(other.chunks_exact(4)).flat_map(|((_, a), b)| mixed(a, b)).collect(),
         (2, _) => smear(sprite),
-        _ => pixels
-            .flat_map(|(at, a)| [a[0], a[1], a[2], if inside(at) { a[3] } else { 0 }])
-            .collect(),
+        _ => pixels.flat_map(|(at, a)| [a[0], a[1], a[2], if inside(at) { a[3] } else { 0 }]).collect(),
     }
 }
 
