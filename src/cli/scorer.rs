@@ -71,6 +71,9 @@ pub struct CheckArgs {
     /// Measure on the styles of this archive of drawings as well
     #[arg(long, value_name = "FILE")]
     held: Option<PathBuf>,
+    /// List the scenes that were refused, with the reasons
+    #[arg(long, conflicts_with = "json")]
+    refused: bool,
     /// Print one line of JSON a category and tier
     #[arg(long)]
     json: bool,
@@ -171,7 +174,7 @@ fn check(args: &CheckArgs) -> Result<()> {
 
 fn measure(args: &CheckArgs, scorer: &Scorer, engine: &Engine, styles: &str) -> Result<()> {
     for found in block_on(accuracy(scorer, engine, args.seed, args.per_category))? {
-        let Accuracy { category, tier, pictures, accepted, foreign } = found;
+        let Accuracy { category, tier, pictures, accepted, foreign, .. } = found;
         let share = |count: usize| 100.0 * count as f64 / pictures.max(1) as f64;
         let text = format!(
             "{styles}  {:14} {:17} {pictures:4} scenes  right {:5.1} %  by another prompt {:4.1} %",
@@ -181,6 +184,13 @@ fn measure(args: &CheckArgs, scorer: &Scorer, engine: &Engine, styles: &str) -> 
             share(foreign)
         );
         print(args.json, &text, &json!({ "styles": styles, "accuracy": found }))?;
+        for (prompt, reason) in found.refused.iter().filter(|_| args.refused) {
+            print(
+                args.json,
+                &format!("    {prompt}: {reason}"),
+                &json!({ "prompt": prompt, "reason": reason }),
+            )?;
+        }
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Verdicts on rendered scenes of a category and tier.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Accuracy {
     pub category: Category,
     pub tier: PromptTier,
@@ -23,6 +23,8 @@ pub struct Accuracy {
     /// Pictures that it accepts for the next prompt of the category and tier; few should be (a
     /// picture may well show what another prompt asks for).
     pub foreign: usize,
+    /// The prompts whose own pictures were refused, each with the reason.
+    pub refused: Vec<(String, String)>,
 }
 
 /// Measures a scorer on `per_cell` scenes of every category and tier that the engine's world has.
@@ -32,18 +34,21 @@ pub async fn accuracy(scorer: &Scorer, engine: &Engine, seed: u64, per_cell: usi
     for cell in staged.chunk_by(|(a, _), (b, _)| (a.category, a.tier) == (b.category, b.tier)) {
         let (prompts, scenes): (Vec<&Prompt>, Vec<&Scene>) = cell.iter().map(|(p, s)| (p, s)).unzip();
         let pictures = scenes.iter().map(|scene| picture(engine, scene)).collect::<Result<Vec<_>>>()?;
-        let accepted = |verdicts: Vec<super::Verdict>| verdicts.iter().filter(|v| v.correct).count();
-        let own = accepted(scorer.score(&pictures, &prompts).await?);
+        let verdicts = scorer.score(&pictures, &prompts).await?;
+        let wrong = prompts.iter().zip(&verdicts).filter(|(_, verdict)| !verdict.correct);
+        let refused: Vec<_> =
+            wrong.map(|(prompt, verdict)| (prompt.record.prompt.clone(), verdict.reason.clone())).collect();
         let mut others = prompts.clone();
         others.rotate_left(1);
-        let foreign = if prompts.len() > 1 { accepted(scorer.score(&pictures, &others).await?) } else { 0 };
+        let foreign = if prompts.len() > 1 { scorer.score(&pictures, &others).await? } else { Vec::new() };
         let Prompt { category, tier, .. } = prompts[0];
         found.push(Accuracy {
             category: *category,
             tier: *tier,
             pictures: pictures.len(),
-            accepted: own,
-            foreign,
+            accepted: pictures.len() - refused.len(),
+            foreign: foreign.iter().filter(|verdict| verdict.correct).count(),
+            refused,
         });
     }
     Ok(found)

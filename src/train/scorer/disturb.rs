@@ -176,10 +176,10 @@ fn light(canvas: &mut [f32], random: &mut ChaCha8Rng) {
 }
 
 /// One pass of the 3×3 binomial filter, edges repeated.
-fn blur(canvas: &mut Vec<f32>) {
+fn blur(canvas: &mut [f32]) {
     let at = |x: usize, y: usize, c: usize| (y * SIZE + x) * 3 + c;
     for (dx, dy) in [(1, 0), (0, 1)] {
-        let source = canvas.clone();
+        let source = canvas.to_owned();
         for y in 0..SIZE {
             for x in 0..SIZE {
                 let (left, up) = (x.saturating_sub(dx), y.saturating_sub(dy));
