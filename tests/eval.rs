@@ -145,10 +145,12 @@ fn prompt_files_keep_their_tier_or_get_the_worlds() {
 fn scorer_reads_rendered_scenes() {
     let found = block_on(accuracy(&scorer(), &Engine::new(mini()).unwrap(), 90_001, 60)).unwrap();
     assert_eq!(found.len(), 12);
-    for cell in found {
+    for cell in &found {
         assert!(cell.accepted as f64 >= 0.97 * cell.pictures as f64, "{cell:?}");
-        assert!(cell.foreign as f64 <= 0.05 * cell.pictures as f64, "{cell:?}");
     }
+    // Some pictures do show what another prompt asks for, in another order.
+    let (foreign, pictures) = found.iter().fold((0, 0), |(f, p), cell| (f + cell.foreign, p + cell.pictures));
+    assert!(foreign * 50 <= pictures, "{foreign} of {pictures}");
 }
 
 #[test]

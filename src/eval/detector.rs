@@ -128,8 +128,8 @@ impl Detector {
     }
 }
 
-/// Least score of an object that counts.
-pub const THRESHOLD: f32 = 0.5;
+/// Least score of an object that counts, GenEval's for its own detector.
+pub const THRESHOLD: f32 = 0.3;
 
 /// An object found in a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

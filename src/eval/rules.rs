@@ -63,7 +63,7 @@ fn fits(
     }
     if let Some((relation, target)) = position {
         let Some(Some(targets)) = matched.get(*target) else {
-            return Err(format!("nothing for {class} to be {} of", relation.name()));
+            return Err(format!("nothing for {class} to be {}", relation.name()));
         };
         let held = |object: &Detection, target: &Detection| {
             relations(object.place(), target.place()).contains(relation)
