@@ -7,6 +7,8 @@
 pub mod device;
 pub mod encoder;
 pub mod error;
+#[cfg(feature = "scene")]
+pub mod eval;
 pub mod flow;
 pub mod image;
 pub mod ops;

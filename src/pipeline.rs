@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     Error, Result,
-    flow::sampler::{Denoiser, Sampler, SamplerConfig},
+    flow::sampler::{Denoiser, Method, Sampler, SamplerConfig},
     image::{fit, from_tensor, to_tensor},
     random,
     text::{NULL_CAPTION, Tokenizer},
@@ -21,7 +21,7 @@ use crate::{
 /// The question of a plain description, and the text beside an image to be redrawn.
 pub const DESCRIBE: &str = "describe the image";
 
-/// Everything one model needs to work; clones share the weights.
+/// Everything one model needs to work; a clone shares the weights.
 #[derive(Clone)]
 pub struct Pipeline {
     pub umm: Umm,
@@ -31,6 +31,7 @@ pub struct Pipeline {
     /// Styles that the model draws in; the first is used where a prompt names none.
     styles: Vec<String>,
     recipe: Option<String>,
+    sampling: SamplerConfig,
 }
 
 /// What `config.json` says beside the sizes.
@@ -39,6 +40,37 @@ struct Trained {
     #[serde(default)]
     styles: Vec<String>,
     recipe: Option<String>,
+    #[serde(default)]
+    sampling: Sampling,
+}
+
+/// How the model is meant to draw; what is left out is [`SamplerConfig`]'s default.
+#[derive(Default, Deserialize)]
+struct Sampling {
+    method: Option<String>,
+    steps: Option<usize>,
+    guidance_scale: Option<f32>,
+    guidance_interval: Option<(f32, f32)>,
+}
+
+impl Sampling {
+    fn config(self) -> Result<SamplerConfig> {
+        let default = SamplerConfig::default();
+        let method = match self.method.as_deref() {
+            None | Some("euler") => Method::Euler,
+            Some("heun") => Method::Heun,
+            Some(other) => {
+                let message = format!("config.json: sampling method {other:?}, expected euler or heun");
+                return Err(Error::weights_format(message));
+            }
+        };
+        Ok(SamplerConfig {
+            steps: self.steps.unwrap_or(default.steps),
+            guidance_scale: self.guidance_scale.unwrap_or(default.guidance_scale),
+            guidance_interval: self.guidance_interval.unwrap_or(default.guidance_interval),
+            method,
+        })
+    }
 }
 
 impl Pipeline {
@@ -56,6 +88,7 @@ impl Pipeline {
             device: device.clone(),
             styles: trained.styles,
             recipe: trained.recipe,
+            sampling: trained.sampling.config()?,
         })
     }
 
@@ -64,6 +97,11 @@ impl Pipeline {
         let mut other = self.clone();
         other.umm.generation = generation;
         other
+    }
+
+    /// How the model is meant to draw, by its `config.json`.
+    pub fn sampling(&self) -> SamplerConfig {
+        self.sampling.clone()
     }
 
     /// The device that the model lives on.
@@ -106,19 +144,46 @@ impl Pipeline {
         self.draw(&vec![tokens; seeds.len()], None, seeds, config)
     }
 
+    /// Starts drawing several prompts together, a picture for each prompt and seed of the same place.
+    ///
+    /// # Errors
+    /// `bad_input` for unknown words, prompts that are too long, and where there are not as many
+    /// seeds as prompts.
+    pub fn generate_many(&self, prompts: &[&str], seeds: &[u64], config: SamplerConfig) -> Result<Drawing> {
+        if prompts.len() != seeds.len() {
+            let (prompts, seeds) = (prompts.len(), seeds.len());
+            return Err(Error::bad_input(format!("{prompts} prompts with {seeds} seeds; each needs one")));
+        }
+        let tokens = prompts.iter().map(|prompt| self.prompt(prompt)).collect::<Result<Vec<_>>>()?;
+        self.draw(&tokens, None, seeds, config)
+    }
+
     /// Starts redrawing a picture from its understanding embeddings (`[1, visual_tokens, hidden]`)
     /// alone.
     ///
     /// # Errors
     /// `bad_input` if the embeddings have another shape.
     pub fn reconstruct(&self, embeddings: Tensor<3>, seed: u64, config: SamplerConfig) -> Result<Drawing> {
-        let expected = [1, self.config.visual_tokens(), self.config.vision.hidden_size];
+        self.reconstruct_many(embeddings, &[seed], config)
+    }
+
+    /// The same for several pictures, `[pictures, visual_tokens, hidden]`, with a seed each.
+    ///
+    /// # Errors
+    /// `bad_input` if the embeddings have another shape.
+    pub fn reconstruct_many(
+        &self,
+        embeddings: Tensor<3>,
+        seeds: &[u64],
+        config: SamplerConfig,
+    ) -> Result<Drawing> {
+        let expected = [seeds.len(), self.config.visual_tokens(), self.config.vision.hidden_size];
         if embeddings.dims() != expected {
             let found = embeddings.dims();
             return Err(Error::bad_input(format!("embeddings have shape {found:?}, expected {expected:?}")));
         }
         let template = self.tokenizer.encode(DESCRIBE)?;
-        self.draw(&[template], Some(embeddings), &[seed], config)
+        self.draw(&vec![template; seeds.len()], Some(embeddings), seeds, config)
     }
 
     /// Token ids of a prompt, in the first style where it names none.

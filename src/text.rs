@@ -92,6 +92,17 @@ impl Tokenizer {
         if words.is_empty() {
             return Err(Error::bad_input("the text is empty; write a few words, for example \"a red car\""));
         }
+        let (ids, unknown) = self.look_up(&words);
+        if unknown.is_empty() { Ok(ids) } else { Err(self.unknown(&unknown)) }
+    }
+
+    /// The words of a text that are outside the vocabulary.
+    pub fn unknown_words(&self, text: &str) -> Vec<String> {
+        self.look_up(&split(text)).1.into_iter().map(str::to_owned).collect()
+    }
+
+    /// The ids of the words that are in the vocabulary, the longest tokens first, and the other words.
+    fn look_up<'a>(&self, words: &'a [String]) -> (Vec<u32>, Vec<&'a str>) {
         let (mut ids, mut unknown, mut at) = (Vec::new(), Vec::new(), 0);
         while at < words.len() {
             let most = self.longest.min(words.len() - at);
@@ -108,7 +119,7 @@ impl Tokenizer {
                 }
             }
         }
-        if unknown.is_empty() { Ok(ids) } else { Err(self.unknown(&unknown)) }
+        (ids, unknown)
     }
 
     /// The text of token ids, without special tokens.

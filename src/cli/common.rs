@@ -63,6 +63,14 @@ impl ModelArgs {
         Pipeline::new(&read_model(&folder)?, &self.device.open()?).map_err(|e| e.at(folder.display()))
     }
 
+    /// Opens the device that was asked for.
+    ///
+    /// # Errors
+    /// `no_webgpu` with the remedy.
+    pub fn device(&self) -> Result<burn::tensor::Device> {
+        self.device.open()
+    }
+
     /// The model's folder: the one asked for, else the shipped one.
     pub fn folder(&self) -> Result<PathBuf> {
         if let Some(folder) = &self.model {
@@ -118,7 +126,8 @@ enum Integrator {
     Heun,
 }
 
-fn guidance(text: &str) -> std::result::Result<f32, String> {
+/// A guidance scale as typed.
+pub fn guidance(text: &str) -> std::result::Result<f32, String> {
     match text.parse() {
         Ok(scale) if (0.0..=100.0).contains(&scale) => Ok(scale),
         _ => Err("expected a number from 0 to 100".to_owned()),

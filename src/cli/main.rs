@@ -4,6 +4,7 @@ mod align;
 mod common;
 mod describe;
 mod drive;
+mod eval;
 mod export;
 mod generate;
 mod log;
@@ -11,6 +12,7 @@ mod pretrain;
 mod prompts;
 mod reconstruct;
 mod scene;
+mod scorer;
 mod sprites;
 
 use std::process::ExitCode;
@@ -33,9 +35,12 @@ enum Command {
     Generate(generate::Args),
     Reconstruct(reconstruct::Args),
     Align(align::Args),
+    Eval(eval::Args),
     Export(export::Args),
     Pretrain(pretrain::Args),
     Scene(scene::Args),
+    #[command(subcommand)]
+    Scorer(scorer::Command),
     Sprites(sprites::Args),
 }
 
@@ -55,9 +60,11 @@ fn run(command: Command) -> ExitCode {
         Command::Generate(args) => generate::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Align(args) => align::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Export(args) => export::run(args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Scene(args) => scene::run(args),
+        Command::Scorer(command) => scorer::run(command),
         Command::Sprites(args) => sprites::run(args),
     };
     match outcome {

@@ -14,7 +14,7 @@ use burn::{
 
 use super::vit::{BlockConfig, Encoder};
 use crate::ops::gelu;
-use crate::umm::config::{NORM_GROUPS, UmmConfig};
+use crate::umm::config::{NORM_GROUPS, UmmConfig, VisionConfig};
 
 /// Image to patch features, `vision_model` in a checkpoint.
 #[derive(Module, Debug)]
@@ -26,7 +26,11 @@ pub struct VisionModel {
 
 impl VisionModel {
     pub fn new(config: &UmmConfig, device: &Device) -> Self {
-        let vision = &config.vision;
+        Self::sized(&config.vision, config.vision_tokens(), device)
+    }
+
+    /// A tower that is no part of a model, for images of so many tokens.
+    pub fn sized(vision: &VisionConfig, tokens: usize, device: &Device) -> Self {
         let block = BlockConfig {
             hidden_size: vision.hidden_size,
             num_attention_heads: vision.num_attention_heads,
@@ -34,7 +38,7 @@ impl VisionModel {
             layer_norm_eps: vision.layer_norm_eps,
         };
         Self {
-            embeddings: Embeddings::new(config, device),
+            embeddings: Embeddings::new(vision, tokens, device),
             encoder: Encoder::new(&block, vision.num_hidden_layers, device),
             post_layernorm: LayerNormConfig::new(vision.hidden_size)
                 .with_epsilon(vision.layer_norm_eps)
@@ -60,12 +64,12 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    fn new(config: &UmmConfig, device: &Device) -> Self {
-        let [a, b] = config.vision.stem_channels;
-        let channels = [3, a, b, config.vision.hidden_size];
+    fn new(vision: &VisionConfig, tokens: usize, device: &Device) -> Self {
+        let [a, b] = vision.stem_channels;
+        let channels = [3, a, b, vision.hidden_size];
         Self {
             stem: channels.windows(2).map(|c| StemStage::new(c[0], c[1], device)).collect(),
-            position_embedding: EmbeddingConfig::new(config.vision_tokens(), config.vision.hidden_size)
+            position_embedding: EmbeddingConfig::new(tokens, vision.hidden_size)
                 .with_initializer(Initializer::Normal { mean: 0.0, std: 0.02 })
                 .init(device),
         }

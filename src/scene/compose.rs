@@ -139,30 +139,68 @@ impl Engine {
         let kinds = self.world.kinds;
         let kind = random.unit();
         let (first, colour) = self.thing(pool, style, random)?;
-        let (things, places, relation, count) = if kind < kinds.single {
-            let place = layout::single(self.world.layout, random);
-            (vec![(first, colour)], vec![place], None, None)
+        let (things, relation, count) = if kind < kinds.single {
+            (vec![(first, colour)], None, None)
         } else if kind < kinds.single + kinds.two {
             let (second, other) = self.thing(pool, style, random)?;
             if !self.split.allows_combination(pool, first, second) {
                 return None;
             }
-            let relation = *random.pick(&Relation::ALL)?;
-            let places = layout::pair(self.world.layout, relation, random).to_vec();
-            (vec![(first, colour), (second, other)], places, Some(relation), None)
+            (vec![(first, colour), (second, other)], Some(*random.pick(&Relation::ALL)?), None)
         } else {
             let count = random.between(2, 4) as u32;
             if !self.split.allows_count(pool, first, count) {
                 return None;
             }
-            let places = layout::group(self.world.layout, count, random);
-            (vec![(first, colour); count as usize], places, None, Some(count))
+            (vec![(first, colour)], None, Some(count))
         };
-        let background = self.background(&things, style, random);
+        Some(self.arrange(&things, style, relation, count, random))
+    }
+
+    /// A scene of given things, in a style, a place and on a background drawn by lot: one thing,
+    /// two different ones, or `count` of one. `None` if no style can show them together.
+    ///
+    /// Without a relation two things stand in any of the four, and the scene does not tell which.
+    pub fn scene_of(
+        &self,
+        things: &[(&str, Option<Colour>)],
+        relation: Option<Relation>,
+        count: Option<u32>,
+        seed: u64,
+        index: u64,
+    ) -> Option<Scene> {
+        let mut random = Random::new(seed, index);
+        let shown = |style: &&String| {
+            things.iter().all(|(noun, colour)| self.bank.pixels(noun, style, *colour).is_some())
+        };
+        let styles: Vec<_> = self.world.styles.iter().filter(shown).collect();
+        let style = random.pick(&styles)?.as_str();
+        let placed = if things.len() == 2 { relation.or(random.pick(&Relation::ALL).copied()) } else { None };
+        Some(Scene { relation, ..self.arrange(things, style, placed, count, &mut random) })
+    }
+
+    /// Puts one thing, two in a relation, or `count` of one onto a background.
+    fn arrange(
+        &self,
+        things: &[(&str, Option<Colour>)],
+        style: &str,
+        relation: Option<Relation>,
+        count: Option<u32>,
+        random: &mut Random,
+    ) -> Scene {
+        let layout = self.world.layout;
+        let places = match (relation, count) {
+            (Some(relation), _) => layout::pair(layout, relation, random).to_vec(),
+            (None, Some(count)) => layout::group(layout, count, random),
+            (None, None) => vec![layout::single(layout, random)],
+        };
+        let background = self.background(things, style, random);
+        // Of one thing there are as many as there are places.
         let objects = things
-            .into_iter()
+            .iter()
+            .cycle()
             .zip(places)
-            .map(|((noun, colour), Place { cx, cy, size })| SceneObject {
+            .map(|(&(noun, colour), Place { cx, cy, size })| SceneObject {
                 noun: noun.to_owned(),
                 style: style.to_owned(),
                 colour,
@@ -172,7 +210,7 @@ impl Engine {
                 size,
             })
             .collect();
-        Some(Scene { objects, style: style.to_owned(), background, relation, count })
+        Scene { objects, style: style.to_owned(), background, relation, count }
     }
 
     /// A noun that the style has, and a colour for it that the pool allows.

@@ -6,7 +6,7 @@ use super::caption::{Mention, NUMBERS, describe, stream};
 use super::compose::{Scene, SceneObject};
 use super::nouns::plural;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QuestionKind {
     What,

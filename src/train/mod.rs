@@ -24,6 +24,8 @@ pub mod pool;
 #[cfg(feature = "scene")]
 pub mod recipe;
 #[cfg(feature = "scene")]
+pub mod scorer;
+#[cfg(feature = "scene")]
 pub mod texts;
 #[cfg(feature = "scene")]
 pub mod understanding;

@@ -1,0 +1,61 @@
+//! How far the scorer itself can be trusted: its accuracy on rendered scenes, where the truth is known.
+
+use image::RgbImage;
+use serde::Serialize;
+
+use super::{
+    prompts::{Category, Prompt, PromptSet, PromptTier},
+    scorer::Scorer,
+};
+use crate::{
+    Error, Result,
+    scene::{Engine, SIZE, Scene},
+};
+
+/// Verdicts on rendered scenes of a category and tier.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Accuracy {
+    pub category: Category,
+    pub tier: PromptTier,
+    pub pictures: usize,
+    /// Pictures that the scorer accepts for their own prompt; all should be.
+    pub accepted: usize,
+    /// Pictures that it accepts for the next prompt of the category and tier; few should be (a
+    /// picture may well show what another prompt asks for).
+    pub foreign: usize,
+    /// The prompts whose own pictures were refused, each with the reason.
+    pub refused: Vec<(String, String)>,
+}
+
+/// Measures a scorer on `per_cell` scenes of every category and tier that the engine's world has.
+pub async fn accuracy(scorer: &Scorer, engine: &Engine, seed: u64, per_cell: usize) -> Result<Vec<Accuracy>> {
+    let staged = PromptSet::staged(engine, seed, per_cell);
+    let mut found = Vec::new();
+    for cell in staged.chunk_by(|(a, _), (b, _)| (a.category, a.tier) == (b.category, b.tier)) {
+        let (prompts, scenes): (Vec<&Prompt>, Vec<&Scene>) = cell.iter().map(|(p, s)| (p, s)).unzip();
+        let pictures = scenes.iter().map(|scene| picture(engine, scene)).collect::<Result<Vec<_>>>()?;
+        let verdicts = scorer.score(&pictures, &prompts).await?;
+        let wrong = prompts.iter().zip(&verdicts).filter(|(_, verdict)| !verdict.correct);
+        let refused: Vec<_> =
+            wrong.map(|(prompt, verdict)| (prompt.record.prompt.clone(), verdict.reason.clone())).collect();
+        let mut others = prompts.clone();
+        others.rotate_left(1);
+        let foreign = if prompts.len() > 1 { scorer.score(&pictures, &others).await? } else { Vec::new() };
+        let Prompt { category, tier, .. } = prompts[0];
+        found.push(Accuracy {
+            category: *category,
+            tier: *tier,
+            pictures: pictures.len(),
+            accepted: pictures.len() - refused.len(),
+            foreign: foreign.iter().filter(|verdict| verdict.correct).count(),
+            refused,
+        });
+    }
+    Ok(found)
+}
+
+/// A scene as a picture.
+pub fn picture(engine: &Engine, scene: &Scene) -> Result<RgbImage> {
+    RgbImage::from_raw(SIZE as u32, SIZE as u32, engine.render(scene)?)
+        .ok_or_else(|| Error::internal("a scene has the wrong number of pixels"))
+}

@@ -1,0 +1,189 @@
+//! How well a model draws: prompts × seeds, drawn in batches and scored, a denoising step a call.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use image::{Rgb, RgbImage, imageops};
+use serde::Serialize;
+
+use super::{
+    prompts::{Category, Prompt},
+    report::{DrawingReport, PromptResult, Report, Skipped},
+    scorer::{Scorer, Verdict},
+};
+use crate::{Error, Pipeline, Result, flow::sampler::SamplerConfig, pipeline::Drawing};
+
+/// Pictures drawn together unless told otherwise.
+pub const BATCH: usize = 32;
+/// Prompts of a category and tier on its contact sheet, and pictures of each.
+const SHOWN: usize = 6;
+const SHOWN_SEEDS: usize = 4;
+
+/// How far an evaluation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// Work done and work in all: denoising steps of pictures, or scenes.
+    pub done: u64,
+    pub total: u64,
+}
+
+/// Draws prompts and scores the pictures. The caller drives it, and may look or stop between steps.
+pub struct Evaluation {
+    pipeline: Pipeline,
+    scorer: Scorer,
+    prompts: Vec<Prompt>,
+    skipped: Skipped,
+    seeds: Vec<u64>,
+    sampler: SamplerConfig,
+    batch: usize,
+    /// The batch being drawn: pictures of these numbers, counted through all prompts and seeds.
+    current: Option<(Range<usize>, Drawing)>,
+    steps: u64,
+    verdicts: Vec<Verdict>,
+    /// Pictures for the contact sheets, by number.
+    shown: BTreeMap<usize, RgbImage>,
+}
+
+impl Evaluation {
+    /// Every prompt is drawn once for each seed. Prompts with words that the model or nouns that the
+    /// scorer does not know are left out, and reported.
+    ///
+    /// # Errors
+    /// `bad_input` without seeds, or if no prompt is left.
+    pub fn new(
+        pipeline: &Pipeline,
+        scorer: &Scorer,
+        prompts: Vec<Prompt>,
+        seeds: &[u64],
+        sampler: SamplerConfig,
+    ) -> Result<Self> {
+        let (mut known, mut skipped) = (Vec::new(), Skipped::default());
+        for prompt in prompts {
+            let mut words = pipeline.tokenizer.unknown_words(&prompt.record.prompt);
+            words.extend(scorer.unknown(&prompt).into_iter().map(str::to_owned));
+            match pipeline.prompt(&prompt.record.prompt) {
+                _ if !words.is_empty() => skipped.add(&prompt, words),
+                Ok(_) => known.push(prompt),
+                Err(error) => skipped.add(&prompt, vec![error.message]),
+            }
+        }
+        if known.is_empty() || seeds.is_empty() {
+            let words: Vec<_> = skipped.words.keys().cloned().collect();
+            return Err(Error::bad_input(format!(
+                "nothing to draw: {} prompts left, {} skipped (unknown: {}), {} seeds",
+                known.len(),
+                skipped.prompts.len(),
+                words.join(", "),
+                seeds.len()
+            )));
+        }
+        Ok(Self {
+            pipeline: pipeline.clone(),
+            scorer: scorer.clone(),
+            prompts: known,
+            skipped,
+            seeds: seeds.to_vec(),
+            sampler,
+            batch: BATCH,
+            current: None,
+            steps: 0,
+            verdicts: Vec::new(),
+            shown: BTreeMap::new(),
+        })
+    }
+
+    /// So many pictures together; the numbers are the same for any.
+    pub fn with_batch(mut self, batch: usize) -> Self {
+        self.batch = batch.max(1);
+        self
+    }
+
+    /// One denoising step of a batch; its last one also scores it. `None` once all is done.
+    ///
+    /// # Errors
+    /// Those of drawing and reading pictures.
+    pub async fn advance(&mut self) -> Result<Option<Progress>> {
+        let total = self.prompts.len() * self.seeds.len();
+        let (range, mut drawing) = match self.current.take() {
+            Some(current) => current,
+            None if self.verdicts.len() == total => return Ok(None),
+            None => {
+                let range = self.verdicts.len()..(self.verdicts.len() + self.batch).min(total);
+                let prompts: Vec<_> = range.clone().map(|n| self.prompt(n).record.prompt.as_str()).collect();
+                let seeds: Vec<_> = range.clone().map(|n| self.seeds[n % self.seeds.len()]).collect();
+                let drawing = self.pipeline.generate_many(&prompts, &seeds, self.sampler.clone())?;
+                (range, drawing)
+            }
+        };
+        drawing.advance();
+        self.steps += range.len() as u64;
+        let (made, steps) = drawing.progress();
+        if made < steps {
+            self.current = Some((range, drawing));
+        } else {
+            let pictures = drawing.images().await?;
+            let prompts: Vec<_> = range.clone().map(|n| self.prompt(n)).collect();
+            let verdicts = self.scorer.score(&pictures, &prompts).await?;
+            self.verdicts.extend(verdicts);
+            let shown: Vec<_> = range.zip(pictures).filter(|(n, _)| self.is_shown(*n)).collect();
+            self.shown.extend(shown);
+        }
+        Ok(Some(Progress { done: self.steps, total: (total * self.sampler.steps) as u64 }))
+    }
+
+    fn prompt(&self, number: usize) -> &Prompt {
+        &self.prompts[number / self.seeds.len()]
+    }
+
+    /// Whether the picture of that number is on its category's contact sheet.
+    fn is_shown(&self, number: usize) -> bool {
+        let (at, seed) = (number / self.seeds.len(), number % self.seeds.len());
+        let own = &self.prompts[at];
+        let alike = |prompt: &&Prompt| (prompt.category, prompt.tier) == (own.category, own.tier);
+        seed < SHOWN_SEEDS && self.prompts[..at].iter().filter(alike).count() < SHOWN
+    }
+
+    /// The report on what has been drawn so far, prompts that are not finished apart.
+    pub fn report(&self) -> Report {
+        let seeds = self.seeds.len();
+        let results = self.prompts.iter().zip(self.verdicts.chunks_exact(seeds));
+        let results = results.map(|(prompt, verdicts)| PromptResult {
+            prompt: prompt.record.prompt.clone(),
+            category: prompt.category,
+            tier: prompt.tier,
+            verdicts: verdicts.to_vec(),
+        });
+        let drawing = DrawingReport::new(results.collect(), &self.seeds, &self.sampler, self.skipped.clone());
+        Report { drawing: Some(drawing), ..Report::default() }
+    }
+
+    /// A contact sheet a category: a row a prompt, a column a seed; right pictures have a green
+    /// frame, wrong ones a red one.
+    pub fn sheets(&self) -> Vec<(Category, RgbImage)> {
+        let sheet = |category: Category| {
+            let numbers: Vec<_> =
+                self.shown.keys().copied().filter(|n| self.prompt(*n).category == category).collect();
+            let side = self.pipeline.config.image_size as u32 * ZOOM + 2 * FRAME;
+            let columns = self.seeds.len().min(SHOWN_SEEDS);
+            let rows = numbers.len() / columns.max(1);
+            let mut sheet = RgbImage::new(side * columns as u32, side * rows as u32);
+            for (place, number) in numbers.iter().enumerate() {
+                let colour = if self.verdicts[*number].correct { [40, 160, 70] } else { [210, 50, 45] };
+                let mut tile = RgbImage::from_pixel(side, side, Rgb(colour));
+                let inner = side - 2 * FRAME;
+                let picture = &self.shown[number];
+                let large = imageops::resize(picture, inner, inner, imageops::FilterType::CatmullRom);
+                imageops::replace(&mut tile, &large, FRAME.into(), FRAME.into());
+                let at = |cell: usize| (cell as u32 * side).into();
+                imageops::replace(&mut sheet, &tile, at(place % columns), at(place / columns));
+            }
+            (category, sheet)
+        };
+        let sheets = Category::ALL.into_iter().map(sheet);
+        sheets.filter(|(_, sheet)| sheet.width() > 0 && sheet.height() > 0).collect()
+    }
+}
+
+/// Magnification of a contact sheet's pictures, and the width of their frames.
+const ZOOM: u32 = 2;
+const FRAME: u32 = 3;

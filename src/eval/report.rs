@@ -1,0 +1,328 @@
+//! What an evaluation found: counts, and intervals by the bootstrap over prompts.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::{
+    check::Accuracy,
+    prompts::{Category, Prompt, PromptTier},
+    scorer::Verdict,
+};
+use crate::{
+    flow::sampler::{Method, SamplerConfig},
+    random,
+    scene::QuestionKind,
+};
+
+/// A share from 0 to 1 with its 95 % interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Interval {
+    pub mean: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// Resamples of a bootstrap.
+const RESAMPLES: usize = 1000;
+
+/// The mean over `groups` of the mean over each group's units of the share of a unit's outcomes that
+/// are right, and its percentile bootstrap over units (Efron, 1979), the same for the same outcomes.
+/// A unit is a prompt with its pictures, or a scene with its questions. Empty groups do not count.
+pub fn interval(groups: &[Vec<Vec<bool>>]) -> Interval {
+    let share =
+        |unit: &Vec<bool>| unit.iter().filter(|right| **right).count() as f64 / unit.len().max(1) as f64;
+    let groups: Vec<Vec<f64>> = groups
+        .iter()
+        .filter(|group| !group.is_empty())
+        .map(|group| group.iter().map(share).collect())
+        .collect();
+    if groups.is_empty() {
+        return Interval::default();
+    }
+    let mean = |values: &mut dyn Iterator<Item = f64>, count: usize| values.sum::<f64>() / count as f64;
+    let over_groups = |of_group: &mut dyn FnMut(&Vec<f64>) -> f64| {
+        groups.iter().map(of_group).sum::<f64>() / groups.len() as f64
+    };
+    let random = &mut random::stream(0, 0);
+    let mut resampled: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            over_groups(&mut |group| {
+                let mut drawn = (0..group.len()).map(|_| group[random::below(random, group.len())]);
+                mean(&mut drawn, group.len())
+            })
+        })
+        .collect();
+    resampled.sort_by(f64::total_cmp);
+    Interval {
+        mean: over_groups(&mut |group| mean(&mut group.iter().copied(), group.len())),
+        low: resampled[RESAMPLES / 40],
+        high: resampled[RESAMPLES - 1 - RESAMPLES / 40],
+    }
+}
+
+/// All that was measured; what was not is empty.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    pub drawing: Option<DrawingReport>,
+    pub understanding: Vec<UnderstandingScore>,
+    pub reconstruction: Vec<ReconstructionScore>,
+    /// The scorer's own accuracy on rendered scenes.
+    pub scorer: Vec<Accuracy>,
+}
+
+impl Report {
+    /// Both reports in one; where both measured a thing the other's stands.
+    pub fn and(self, other: Self) -> Self {
+        let later = |a, b: Vec<_>| if b.is_empty() { a } else { b };
+        Self {
+            drawing: other.drawing.or(self.drawing),
+            understanding: later(self.understanding, other.understanding),
+            reconstruction: if other.reconstruction.is_empty() {
+                self.reconstruction
+            } else {
+                other.reconstruction
+            },
+            scorer: if other.scorer.is_empty() { self.scorer } else { other.scorer },
+        }
+    }
+}
+
+/// Scores of drawing.
+#[derive(Clone, Debug, Serialize)]
+pub struct DrawingReport {
+    /// Unweighted mean over the categories that have prompts, GenEval's overall score.
+    pub overall: Interval,
+    /// All tiers of a category together.
+    pub categories: Vec<Score>,
+    /// Category by category and tier by tier.
+    pub tiers: Vec<Score>,
+    /// Categories without a prompt: the world has no such scenes, or they were not asked for.
+    pub absent: Vec<Category>,
+    pub skipped: Skipped,
+    pub seeds: Vec<u64>,
+    pub steps: usize,
+    pub guidance_scale: f32,
+    pub method: &'static str,
+    pub prompts: Vec<PromptResult>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Score {
+    pub category: Category,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<PromptTier>,
+    pub prompts: usize,
+    pub pictures: usize,
+    pub correct: usize,
+    pub score: Interval,
+}
+
+/// One prompt's verdicts, in the order of the seeds.
+#[derive(Clone, Debug, Serialize)]
+pub struct PromptResult {
+    pub prompt: String,
+    pub category: Category,
+    pub tier: PromptTier,
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Prompts that could not be drawn or scored.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Skipped {
+    /// Prompts with what is unknown in each.
+    pub prompts: Vec<(String, Vec<String>)>,
+    /// Unknown words, with the number of prompts that have them.
+    pub words: BTreeMap<String, usize>,
+}
+
+impl Skipped {
+    pub fn add(&mut self, prompt: &Prompt, mut unknown: Vec<String>) {
+        unknown.sort();
+        unknown.dedup();
+        unknown.iter().for_each(|word| *self.words.entry(word.clone()).or_default() += 1);
+        self.prompts.push((prompt.record.prompt.clone(), unknown));
+    }
+}
+
+impl DrawingReport {
+    pub fn new(prompts: Vec<PromptResult>, seeds: &[u64], sampler: &SamplerConfig, skipped: Skipped) -> Self {
+        let units = |category: Category, tier: Option<PromptTier>| -> Vec<Vec<bool>> {
+            let fits = |p: &&PromptResult| p.category == category && tier.is_none_or(|tier| tier == p.tier);
+            let rights = |p: &PromptResult| p.verdicts.iter().map(|verdict| verdict.correct).collect();
+            prompts.iter().filter(fits).map(rights).collect()
+        };
+        let score = |category: Category, tier: Option<PromptTier>| {
+            let units = units(category, tier);
+            let all: Vec<bool> = units.concat();
+            (!units.is_empty()).then(|| Score {
+                category,
+                tier,
+                prompts: units.len(),
+                pictures: all.len(),
+                correct: all.iter().filter(|right| **right).count(),
+                score: interval(&[units]),
+            })
+        };
+        let categories: Vec<Score> = Category::ALL.into_iter().filter_map(|c| score(c, None)).collect();
+        let tiers = Category::ALL
+            .into_iter()
+            .flat_map(|category| PromptTier::ALL.map(|tier| (category, tier)))
+            .filter_map(|(category, tier)| score(category, Some(tier)))
+            .collect();
+        let absent = |category: &Category| !categories.iter().any(|score| score.category == *category);
+        Self {
+            overall: interval(&Category::ALL.map(|category| units(category, None))),
+            absent: Category::ALL.into_iter().filter(absent).collect(),
+            tiers,
+            categories,
+            skipped,
+            seeds: seeds.to_vec(),
+            steps: sampler.steps,
+            guidance_scale: sampler.guidance_scale,
+            method: match sampler.method {
+                Method::Euler => "euler",
+                Method::Heun => "heun",
+            },
+            prompts,
+        }
+    }
+}
+
+/// Answers of one kind on scenes of a tier.
+#[derive(Clone, Debug, Serialize)]
+pub struct UnderstandingScore {
+    pub kind: QuestionKind,
+    pub tier: PromptTier,
+    pub scenes: usize,
+    pub questions: usize,
+    pub correct: usize,
+    pub score: Interval,
+}
+
+/// Scenes of a tier, redrawn from their understanding embeddings.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReconstructionScore {
+    pub tier: PromptTier,
+    pub scenes: usize,
+    /// Means; dB, and −1 to 1.
+    pub psnr: f64,
+    pub ssim: f64,
+    /// Scenes whose nouns are there; in their colours; and where they were.
+    pub nouns: Interval,
+    pub colours: Interval,
+    pub places: Interval,
+}
+
+impl Report {
+    /// The report as Markdown tables; shares in per cent with 95 % intervals.
+    pub fn markdown(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = self.write_markdown(&mut text);
+        text
+    }
+
+    fn write_markdown(&self, out: &mut String) -> std::fmt::Result {
+        if let Some(drawing) = &self.drawing {
+            drawing.write_markdown(out, &self.scorer)?;
+        }
+        if !self.understanding.is_empty() {
+            writeln!(out, "## Understanding\n\n| question | tier | scenes | questions | right | % |")?;
+            writeln!(out, "|---|---|---:|---:|---:|---|")?;
+        }
+        for row in &self.understanding {
+            let UnderstandingScore { kind, tier, scenes, questions, correct, score } = row;
+            let (kind, tier) = (format!("{kind:?}").to_lowercase(), tier.name());
+            writeln!(out, "| {kind} | {tier} | {scenes} | {questions} | {correct} | {} |", percent(score))?;
+        }
+        if !self.reconstruction.is_empty() {
+            writeln!(
+                out,
+                "\n## Reconstruction\n\n| tier | scenes | PSNR, dB | SSIM | nouns, % | and colours, % | and places, % |\n\
+                 |---|---:|---:|---:|---|---|---|"
+            )?;
+        }
+        for row in &self.reconstruction {
+            let ReconstructionScore { tier, scenes, psnr, ssim, nouns, colours, places } = row;
+            let [nouns, colours, places] = [nouns, colours, places].map(percent);
+            let tier = tier.name();
+            writeln!(out, "| {tier} | {scenes} | {psnr:.2} | {ssim:.3} | {nouns} | {colours} | {places} |")?;
+        }
+        Ok(())
+    }
+}
+
+impl DrawingReport {
+    fn write_markdown(&self, out: &mut String, scorer: &[Accuracy]) -> std::fmt::Result {
+        let Self { steps, guidance_scale, method, seeds, .. } = self;
+        writeln!(
+            out,
+            "## Drawing\n\n{} prompts, {} seeds each, {steps} {method} steps, guidance {guidance_scale}. \
+             Overall is the unweighted mean over categories.\n",
+            self.prompts.len(),
+            seeds.len()
+        )?;
+        writeln!(out, "| category | tier | prompts | pictures | right | % | scorer on rendered scenes, % |")?;
+        writeln!(out, "|---|---|---:|---:|---:|---|---:|")?;
+        for category in &self.categories {
+            let own = |score: &&Score| score.category == category.category;
+            for Score { category, tier, prompts, pictures, correct, score } in
+                std::iter::once(category).chain(self.tiers.iter().filter(own))
+            {
+                let measured = scorer.iter().find(|a| a.category == *category && Some(a.tier) == *tier);
+                let measured = measured.map_or(String::new(), |a| {
+                    format!("{:.1} of {}", 100.0 * a.accepted as f64 / a.pictures.max(1) as f64, a.pictures)
+                });
+                let tier = tier.map_or("**all**", PromptTier::name);
+                let (category, score) = (category.name(), percent(score));
+                writeln!(
+                    out,
+                    "| {category} | {tier} | {prompts} | {pictures} | {correct} | {score} | {measured} |"
+                )?;
+            }
+        }
+        writeln!(out, "| **overall** | | | | | **{}** | |\n", percent(&self.overall))?;
+        if !self.absent.is_empty() {
+            let names: Vec<_> = self.absent.iter().map(|category| category.name()).collect();
+            writeln!(out, "No prompts, and not part of the overall score: {}.\n", names.join(", "))?;
+        }
+        if !self.skipped.prompts.is_empty() {
+            let words: Vec<_> = self.skipped.words.iter().map(|(word, n)| format!("{word} ({n})")).collect();
+            let skipped = self.skipped.prompts.len();
+            writeln!(out, "{skipped} prompts skipped for unknown words: {}.\n", words.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// "81.2 [77.0, 85.1]"
+fn percent(interval: &Interval) -> String {
+    let Interval { mean, low, high } = interval;
+    format!("{:.1} [{:.1}, {:.1}]", 100.0 * mean, 100.0 * low, 100.0 * high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_by_hand() {
+        // Two prompts of four pictures: shares 1 and 0.5; the second group is wrong throughout.
+        let right = vec![vec![true; 4], vec![true, true, false, false]];
+        let one = interval(std::slice::from_ref(&right));
+        assert_eq!((one.mean, one.low, one.high), (0.75, 0.5, 1.0));
+        assert_eq!(interval(&[right, vec![vec![false]; 3]]).mean, 0.375);
+        assert_eq!(interval(&[vec![], vec![vec![true]; 9]]), Interval { mean: 1.0, low: 1.0, high: 1.0 });
+    }
+
+    #[test]
+    fn an_interval_is_as_wide_as_the_normal_one() {
+        let units: Vec<Vec<bool>> = (0..400).map(|n| vec![n % 4 == 0]).collect();
+        let Interval { mean, low, high } = interval(&[units]);
+        // 1.96 · √(0.25 · 0.75 / 400) = 0.0424
+        assert_eq!(mean, 0.25);
+        assert!((mean - low - 0.0424).abs() < 0.008 && (high - mean - 0.0424).abs() < 0.008, "{low} {high}");
+    }
+}

@@ -1,0 +1,203 @@
+//! The scorer: reads pictures with its own network and judges them by GenEval's rules.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Device;
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    detector::{Detection, Detector},
+    prompts::Prompt,
+    rules,
+};
+use crate::{
+    Error, Result,
+    image::{fit, to_tensor},
+    scene::{Colour, Engine, SIZE},
+    umm::config::VisionConfig,
+    weights::{
+        Manifest,
+        directory::{CONFIG, MANIFEST, WEIGHTS},
+        manifest::FileEntry,
+        safetensors,
+    },
+};
+
+/// The folder of a model directory that holds its scorer.
+pub const FOLDER: &str = "scorer";
+const MODEL_TYPE: &str = "reca-scorer";
+/// Pictures read at once; the same whoever asks, so that a picture's verdict never depends on it.
+const BATCH: usize = 32;
+
+/// `config.json` of a scorer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScorerConfig {
+    pub model_type: String,
+    /// What it can tell apart, in the order of its outputs.
+    pub nouns: Vec<String>,
+    /// The colours that a noun has by nature in any of its styles: an object that was not
+    /// recoloured counts as being of these.
+    pub natural: BTreeMap<String, Vec<Colour>>,
+    pub vision: VisionConfig,
+}
+
+impl ScorerConfig {
+    /// The configuration of an untrained scorer of an engine's world.
+    pub fn of(engine: &Engine) -> Self {
+        let world = engine.world();
+        let natural = |noun: &String| {
+            let mut colours: Vec<Colour> = Vec::new();
+            for style in &world.styles {
+                let bank = engine.bank();
+                let named = bank.natural_colour(noun, style).or_else(|| bank.modal_colour(noun, style));
+                colours.extend(named.filter(|colour| !colours.contains(colour)));
+            }
+            (noun.clone(), colours)
+        };
+        Self {
+            model_type: MODEL_TYPE.to_owned(),
+            nouns: world.nouns.clone(),
+            natural: world.nouns.iter().map(natural).collect(),
+            vision: VisionConfig {
+                stem_channels: [32, 64],
+                hidden_size: 128,
+                num_hidden_layers: 2,
+                num_attention_heads: 4,
+                intermediate_size: 384,
+                layer_norm_eps: 1e-6,
+            },
+        }
+    }
+
+    /// Parses and checks `config.json`.
+    ///
+    /// # Errors
+    /// `weights_format` where a field is missing or of another kind of model.
+    pub fn from_json(json: &[u8]) -> Result<Self> {
+        let bad = |what: String| Error::weights_format(format!("scorer's config.json: {what}"));
+        let config: Self = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
+        if config.model_type != MODEL_TYPE {
+            return Err(bad(format!("model_type is {:?}, expected {MODEL_TYPE:?}", config.model_type)));
+        }
+        let VisionConfig { hidden_size, num_attention_heads, stem_channels: [a, b], .. } = config.vision;
+        let grouped = [a, b, hidden_size].iter().all(|size| *size > 0 && size.is_multiple_of(8));
+        let headed = num_attention_heads > 0 && hidden_size.is_multiple_of(num_attention_heads);
+        if config.nouns.is_empty() || !grouped || !headed {
+            return Err(bad("sizes must be multiples of 8 and of the heads, nouns not empty".into()));
+        }
+        Ok(config)
+    }
+}
+
+/// The bytes of a scorer's `config.json` and `model.safetensors`.
+#[derive(Clone, Debug, Default)]
+pub struct ScorerFiles {
+    pub config: Vec<u8>,
+    pub weights: Vec<u8>,
+}
+
+impl ScorerFiles {
+    /// Reads the scorer's manifest by `read`, then its files, checking each.
+    ///
+    /// # Errors
+    /// Those of `read` and of [`Manifest::check`].
+    pub fn read(mut read: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Self> {
+        let manifest = Manifest::from_json(&read(MANIFEST)?)?;
+        let mut file = |name: &str| {
+            let bytes = read(name)?;
+            manifest.check(name, &bytes)?;
+            Ok(bytes)
+        };
+        Ok(Self { config: file(CONFIG)?, weights: file(WEIGHTS)? })
+    }
+
+    /// The files of a trained scorer, weights in f16.
+    pub async fn of(config: &ScorerConfig, detector: &Detector) -> Result<Self> {
+        Ok(Self {
+            config: serde_json::to_vec_pretty(config).map_err(Error::internal)?,
+            weights: safetensors::save(detector, safetensors::Precision::F16).await?,
+        })
+    }
+
+    /// Names and bytes of all files, the manifest last.
+    pub fn with_manifest(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        let mut files = vec![(CONFIG, self.config.clone()), (WEIGHTS, self.weights.clone())];
+        let entries = files.iter().map(|(name, bytes)| ((*name).to_owned(), FileEntry::of(bytes)));
+        let manifest = Manifest { files: entries.collect() };
+        files.push((MANIFEST, serde_json::to_vec_pretty(&manifest).map_err(Error::internal)?));
+        Ok(files)
+    }
+}
+
+/// Whether a picture shows what its prompt asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub correct: bool,
+    /// What is missing or too much; empty if nothing is.
+    pub reason: String,
+}
+
+/// Reads pictures and judges them. Independent of the model that drew them.
+#[derive(Clone, Debug)]
+pub struct Scorer {
+    config: ScorerConfig,
+    detector: Detector,
+    device: Device,
+}
+
+impl Scorer {
+    /// Builds the scorer of a scorer's folder.
+    ///
+    /// # Errors
+    /// `weights_format` and `weights_shape`.
+    pub fn load(files: &ScorerFiles, device: &Device) -> Result<Self> {
+        let config = ScorerConfig::from_json(&files.config)?;
+        let detector = Detector::new(&config.vision, config.nouns.len(), device);
+        let detector = safetensors::load(detector, &files.weights).map_err(|e| e.at("scorer"))?;
+        Ok(Self::new(config, detector, device))
+    }
+
+    /// A scorer of a detector at hand.
+    pub fn new(config: ScorerConfig, detector: Detector, device: &Device) -> Self {
+        Self { config, detector, device: device.clone() }
+    }
+
+    pub fn config(&self) -> &ScorerConfig {
+        &self.config
+    }
+
+    /// Nouns that a prompt asks for and the scorer does not know.
+    pub fn unknown<'a>(&self, prompt: &'a Prompt) -> Vec<&'a str> {
+        let asked = prompt.record.include.iter().chain(&prompt.record.exclude);
+        asked.map(|r| r.class.as_str()).filter(|noun| !self.config.nouns.iter().any(|n| n == noun)).collect()
+    }
+
+    /// The objects in pictures of any size, the surest first.
+    pub async fn detect(&self, images: &[RgbImage]) -> Result<Vec<Vec<Detection>>> {
+        let mut found = Vec::with_capacity(images.len());
+        for chunk in images.chunks(BATCH) {
+            let squares: Vec<_> = chunk.iter().map(|image| fit(image, SIZE as u32)).collect();
+            found.extend(self.detector.detect(to_tensor(&squares, &self.device)).await?);
+        }
+        Ok(found)
+    }
+
+    /// Judges pictures, each by its prompt.
+    ///
+    /// # Errors
+    /// `bad_input` if there are not as many prompts as pictures.
+    pub async fn score(&self, images: &[RgbImage], prompts: &[&Prompt]) -> Result<Vec<Verdict>> {
+        if images.len() != prompts.len() {
+            let (pictures, prompts) = (images.len(), prompts.len());
+            return Err(Error::bad_input(format!("{pictures} pictures for {prompts} prompts")));
+        }
+        let found = self.detect(images).await?;
+        Ok(found.iter().zip(prompts).map(|(found, prompt)| self.judge(found, prompt)).collect())
+    }
+
+    /// Judges what was found in a picture.
+    pub fn judge(&self, found: &[Detection], prompt: &Prompt) -> Verdict {
+        rules::judge(&self.config, found, &prompt.record)
+    }
+}

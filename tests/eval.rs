@@ -1,0 +1,323 @@
+//! What the evaluator promises: GenEval's rules, a scorer that can be trusted and is not fooled,
+//! prompts that are in the tier they say, and the same numbers for the same seed.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use image::{RgbImage, imageops};
+use pollster::block_on;
+use reca::eval::check::{accuracy, picture};
+use reca::eval::{
+    Category, Detection, Evaluation, Prompt, PromptSet, PromptTier, Reconstruction, Scorer, ScorerConfig,
+    ScorerFiles, Understanding, rules,
+};
+use reca::flow::sampler::SamplerConfig;
+use reca::scene::{Colour, Engine, Tier, World, geneval::Metadata};
+use reca::train::recipe::Recipe;
+use reca::weights::ModelFiles;
+use reca::{ErrorCode, Pipeline, Result};
+
+fn model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("www/models/mini")
+}
+
+fn read(folder: &Path, name: &str) -> Result<Vec<u8>> {
+    std::fs::read(folder.join(name)).map_err(reca::Error::bad_input)
+}
+
+fn pipeline() -> Pipeline {
+    Pipeline::new(&ModelFiles::read(|name| read(&model(), name)).unwrap(), &Device::flex()).unwrap()
+}
+
+fn scorer_files() -> ScorerFiles {
+    ScorerFiles::read(|name| read(&model().join("scorer"), name)).unwrap()
+}
+
+fn scorer() -> Scorer {
+    Scorer::load(&scorer_files(), &Device::flex()).unwrap()
+}
+
+fn mini() -> World {
+    Recipe::named("mini").unwrap().world
+}
+
+fn record(json: &str) -> Metadata {
+    serde_json::from_str(json).unwrap()
+}
+
+#[test]
+fn rules_are_genevals() {
+    let mut config = ScorerConfig::of(&Engine::new(mini()).unwrap());
+    config.nouns = ["car", "dog", "pear"].map(str::to_owned).to_vec();
+    config.natural = [("pear".to_owned(), vec![Colour::Green])].into();
+    let at = |noun, colour, cx, cy| Detection { noun, score: 0.9, colour, cx, cy, size: 20.0 };
+    let red_car = at(0, Some(Colour::Red), 16.0, 32.0);
+    let blue_car = at(0, Some(Colour::Blue), 48.0, 32.0);
+    let dog = at(1, None, 48.0, 30.0);
+    let pear = at(2, None, 32.0, 32.0);
+    let include = |items: &str| format!(r#"{{"tag": "", "prompt": "", "include": [{items}]}}"#);
+    let car = r#"{"class": "car", "count": 1}"#;
+    let two = r#"{"tag": "", "prompt": "", "include": [{"class": "car", "count": 2}], "exclude": [{"class": "car", "count": 3}]}"#;
+    let left = r#"{"class": "dog", "count": 1}, {"class": "car", "count": 1, "position": ["left of", 0]}"#;
+    let above = left.replace("left of", "above");
+    let colour =
+        |class: &str, colour: &str| format!(r#"{{"class": "{class}", "count": 1, "color": "{colour}"}}"#);
+    let both = [colour("car", "red"), colour("dog", "blue")].join(", ");
+    for (found, json, correct, reason) in [
+        (vec![red_car], include(car), true, ""),
+        (vec![], include(car), false, "expected car >= 1, found 0"),
+        // What was not asked for does no harm unless it is excluded.
+        (vec![dog, red_car], include(car), true, ""),
+        (vec![red_car, blue_car], two.to_owned(), true, ""),
+        (vec![red_car], two.to_owned(), false, "expected car >= 2, found 1"),
+        (vec![red_car, blue_car, red_car], two.to_owned(), false, "expected car < 3, found 3"),
+        (vec![red_car], include(&colour("car", "red")), true, ""),
+        (vec![red_car], include(&colour("car", "blue")), false, "expected blue car, found red"),
+        // The surest car counts, not the one that fits.
+        (vec![red_car, blue_car], include(&colour("car", "blue")), false, "found red"),
+        (vec![pear], include(&colour("pear", "green")), true, ""),
+        (vec![pear], include(&colour("pear", "red")), false, "natural (green)"),
+        (vec![dog, red_car], include(left), true, ""),
+        (vec![dog, red_car], include(&above), false, "expected car above its target"),
+        (vec![red_car], include(left), false, "nothing for car"),
+        (vec![red_car, dog], include(&both), false, "expected blue dog, found natural"),
+        (vec![pear], include(r#"{"class": "zebra", "count": 1}"#), false, "found 0"),
+    ] {
+        let verdict = rules::judge(&config, &found, &record(&json));
+        assert_eq!(verdict.correct, correct, "{json} {verdict:?}");
+        assert!(verdict.reason.contains(reason), "{json} {verdict:?}");
+    }
+}
+
+#[test]
+fn prompts_are_in_their_tier_and_words() {
+    let (engine, pipeline) = (Engine::new(mini()).unwrap(), pipeline());
+    let prompts = PromptSet::generate(&mini(), 3, 40).unwrap();
+    assert_eq!(prompts, PromptSet::generate(&mini(), 3, 40).unwrap());
+    assert_ne!(prompts, PromptSet::generate(&mini(), 4, 40).unwrap());
+    let mut taken = BTreeSet::new();
+    for Prompt { record, tier, category } in &prompts {
+        assert!(taken.insert((record.prompt.clone(), *category)), "{record:?} twice");
+        pipeline.prompt(&record.prompt).unwrap();
+        assert_eq!(Category::from_name(&record.tag), Some(*category));
+        let things: Vec<_> = record.include.iter().map(|r| (r.class.as_str(), r.color)).collect();
+        let has =
+            |wanted: Tier| things.iter().any(|(n, c)| c.is_some_and(|c| engine.split().tier(n, c) == wanted));
+        let held = things.len() == 2 && engine.split().held_combination(things[0].0, things[1].0);
+        let right = match tier {
+            PromptTier::Seen => !has(Tier::HeldPair) && !has(Tier::NaturalOnly) && !held,
+            PromptTier::HeldPair => has(Tier::HeldPair),
+            PromptTier::NaturalOnly => has(Tier::NaturalOnly),
+            PromptTier::HeldCombination => held,
+            PromptTier::HeldCount => false,
+        };
+        assert!(right, "{tier:?} {record:?}");
+    }
+    let count = |category, tier| prompts.iter().filter(|p| (p.category, p.tier) == (category, tier)).count();
+    // Sixteen nouns, and no counts in this world.
+    assert_eq!(count(Category::SingleObject, PromptTier::Seen), 16);
+    assert_eq!(count(Category::Counting, PromptTier::Seen), 0);
+    assert_eq!(count(Category::ColorAttr, PromptTier::NaturalOnly), 40);
+    let counted = World { kinds: reca::scene::Kinds { single: 0.4, two: 0.3, count: 0.3 }, ..mini() };
+    let counted = PromptSet::generate(&counted, 3, 5).unwrap();
+    assert!(counted.iter().any(|p| p.category == Category::Counting && p.tier == PromptTier::HeldCount));
+}
+
+#[test]
+fn prompt_files_keep_their_tier_or_get_the_worlds() {
+    let prompts = PromptSet::generate(&mini(), 3, 4).unwrap();
+    let ours = prompts.iter().map(|p| serde_json::to_string(p).unwrap()).collect::<Vec<_>>().join("\n");
+    assert_eq!(PromptSet::parse(&ours, &mini()).unwrap(), prompts);
+    let bare =
+        prompts.iter().map(|p| serde_json::to_string(&p.record).unwrap()).collect::<Vec<_>>().join("\n");
+    assert_eq!(PromptSet::parse(&bare, &mini()).unwrap(), prompts);
+    for (text, part) in
+        [("{}", "line 1"), ("", "no prompts"), (r#"{"tag": "x", "include": [], "prompt": "a"}"#, "\"x\"")]
+    {
+        let error = PromptSet::parse(text, &mini()).unwrap_err();
+        assert!(error.code == ErrorCode::BadInput && error.message.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn scorer_reads_rendered_scenes() {
+    let found = block_on(accuracy(&scorer(), &Engine::new(mini()).unwrap(), 90_001, 100)).unwrap();
+    assert_eq!(found.len(), 12);
+    for category in Category::ALL {
+        let cells = || found.iter().filter(|cell| cell.category == category);
+        let (right, all) = cells().fold((0, 0), |(r, a), cell| (r + cell.accepted, a + cell.pictures));
+        assert!(right as f64 >= 0.97 * all as f64, "{category:?}: {right} of {all}");
+        // A tier's few scenes scatter more.
+        let low = cells().find(|cell| (cell.accepted as f64) < 0.95 * cell.pictures as f64);
+        assert!(low.is_none(), "{low:?}");
+    }
+    // Some pictures do show what another prompt asks for, in another order.
+    let (foreign, pictures) = found.iter().fold((0, 0), |(f, p), cell| (f + cell.foreign, p + cell.pictures));
+    assert!(foreign * 50 <= pictures, "{foreign} of {pictures}");
+}
+
+#[test]
+fn scorer_is_not_fooled() {
+    let (engine, scorer) = (Engine::new(mini()).unwrap(), scorer());
+    let staged = PromptSet::staged(&engine, 90_002, 40);
+    let singles: Vec<_> = staged.iter().filter(|(p, _)| p.category == Category::Colors).collect();
+    let pictures: Vec<_> = singles.iter().map(|(_, scene)| picture(&engine, scene).unwrap()).collect();
+    let mixed = |a: &RgbImage, b: &RgbImage| {
+        RgbImage::from_fn(64, 64, |x, y| image::Rgb([0, 1, 2].map(|c| a[(x, y)][c] / 2 + b[(x, y)][c] / 2)))
+    };
+    let spoiled: [(&str, Vec<RgbImage>); 4] = [
+        ("flat", pictures.iter().map(|p| RgbImage::from_pixel(64, 64, p[(0, 0)])).collect()),
+        ("blurred", pictures.iter().map(|p| imageops::blur(p, 9.0)).collect()),
+        ("merged", pictures.iter().zip(pictures.iter().skip(1)).map(|(a, b)| mixed(a, b)).collect()),
+        (
+            "noise",
+            (0..pictures.len() as u32)
+                .map(|n| {
+                    RgbImage::from_fn(64, 64, |x, y| {
+                        image::Rgb([((x * 97 + y * 57 + n) * (x + 3 * y + n) % 251) as u8; 3])
+                    })
+                })
+                .collect(),
+        ),
+    ];
+    for (what, spoiled) in spoiled {
+        let prompts: Vec<&Prompt> = singles.iter().map(|(prompt, _)| prompt).take(spoiled.len()).collect();
+        let verdicts = block_on(scorer.score(&spoiled, &prompts)).unwrap();
+        let fooled = verdicts.iter().filter(|verdict| verdict.correct).count();
+        assert!(fooled as f64 <= 0.1 * spoiled.len() as f64, "{what}: {fooled} of {}", spoiled.len());
+    }
+}
+
+#[test]
+fn damaged_scorers_are_refused() {
+    let files = scorer_files();
+    let code = |change: &dyn Fn(&str, &mut Vec<u8>)| {
+        let read = ScorerFiles::read(|name| {
+            let all = files.with_manifest()?;
+            let (_, mut bytes) = all.into_iter().find(|(known, _)| *known == name).unwrap();
+            change(name, &mut bytes);
+            Ok(bytes)
+        });
+        read.and_then(|files| Scorer::load(&files, &Device::flex())).unwrap_err().code
+    };
+    let flip = |name: &str, bytes: &mut Vec<u8>| {
+        if name == "model.safetensors" {
+            *bytes.last_mut().unwrap() ^= 1;
+        }
+    };
+    assert_eq!(code(&flip), ErrorCode::WeightsHash);
+    let load = |files: &ScorerFiles| Scorer::load(files, &Device::flex()).unwrap_err();
+    let cut = ScorerFiles { weights: files.weights[..1000].to_vec(), ..files.clone() };
+    assert_eq!(load(&cut).code, ErrorCode::WeightsFormat);
+    let mut config: ScorerConfig = serde_json::from_slice(&files.config).unwrap();
+    config.nouns.pop();
+    let other = ScorerFiles { config: serde_json::to_vec(&config).unwrap(), ..files.clone() };
+    assert_eq!(load(&other).code, ErrorCode::WeightsShape);
+    let foreign = ScorerFiles { config: read(&model(), "config.json").unwrap(), ..files };
+    assert_eq!(load(&foreign).code, ErrorCode::WeightsFormat);
+}
+
+#[test]
+fn same_seed_same_numbers_whatever_the_batch() {
+    let (pipeline, scorer, engine) = (pipeline(), scorer(), Engine::new(mini()).unwrap());
+    let sampler = SamplerConfig { steps: 6, ..pipeline.sampling() };
+    let report = |batch| {
+        let prompts = PromptSet::generate(&mini(), 1, 2).unwrap();
+        let evaluation = Evaluation::new(&pipeline, &scorer, prompts, &[0, 1], sampler.clone()).unwrap();
+        let mut evaluation = evaluation.with_batch(batch);
+        let (mut calls, mut last) = (0, None);
+        while let Some(progress) = block_on(evaluation.advance()).unwrap() {
+            (calls, last) = (calls + 1, Some(progress));
+        }
+        assert!(calls >= 6 && last.is_some_and(|p| p.done == p.total), "{calls} {last:?}");
+        assert_eq!(evaluation.sheets().len(), 5);
+        let mut redrawn = Reconstruction::new(&pipeline, &scorer, &engine, 5, 2, sampler.clone())
+            .unwrap()
+            .with_batch(batch);
+        while block_on(redrawn.advance()).unwrap().is_some() {}
+        let found = evaluation.report().and(redrawn.report());
+        // PSNR and SSIM may differ in the last digits.
+        found.markdown()
+    };
+    let found = report(7);
+    assert_eq!(found, report(32));
+    assert!(found.contains("not part of the overall score: counting"), "{found}");
+}
+
+#[test]
+fn unknown_words_are_counted() {
+    let (pipeline, scorer) = (pipeline(), scorer());
+    let lines = r#"{"tag": "single_object", "include": [{"class": "zebra", "count": 1}], "prompt": "a photo of a zebra"}
+{"tag": "two_object", "include": [{"class": "zebra", "count": 1}, {"class": "skis", "count": 1}], "prompt": "a photo of a zebra and skis"}
+{"tag": "single_object", "include": [{"class": "car", "count": 1}], "prompt": "a photo of a car"}"#;
+    let prompts = PromptSet::parse(lines, &mini()).unwrap();
+    let config = SamplerConfig { steps: 1, ..pipeline.sampling() };
+    let none = Evaluation::new(&pipeline, &scorer, prompts[..2].to_vec(), &[0], config.clone());
+    assert!(none.err().unwrap().message.contains("zebra"));
+    let mut evaluation = Evaluation::new(&pipeline, &scorer, prompts, &[0], config).unwrap();
+    while block_on(evaluation.advance()).unwrap().is_some() {}
+    let drawing = evaluation.report().drawing.unwrap();
+    assert_eq!((drawing.prompts.len(), drawing.skipped.prompts.len()), (1, 2));
+    assert_eq!(drawing.skipped.words, [("skis".to_owned(), 1), ("zebra".to_owned(), 2)].into());
+}
+
+#[test]
+fn questions_are_asked_by_tier() {
+    let (pipeline, engine) = (pipeline(), Engine::new(mini()).unwrap());
+    let mut understanding = Understanding::new(&pipeline, &engine, 5, 3).unwrap();
+    while block_on(understanding.advance()).unwrap().is_some() {}
+    let rows = understanding.report().understanding;
+    let captions: Vec<_> = rows.iter().filter(|row| format!("{:?}", row.kind) == "Caption").collect();
+    assert_eq!(captions.iter().map(|row| row.scenes).collect::<Vec<_>>(), [3; 4]);
+    // Single objects are named rightly by any model that is worth measuring.
+    let right: usize = rows.iter().map(|row| row.correct).sum();
+    assert!(right > 20, "{rows:?}");
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_command_writes_its_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let program = env!("CARGO_BIN_EXE_reca");
+    let run = |arguments: &[&str]| {
+        let model = model();
+        let mut command = std::process::Command::new(program);
+        command.arg("eval").args(arguments).arg("--model").arg(model).output().unwrap()
+    };
+    let done = run(&[
+        "--per-category",
+        "1",
+        "--seeds",
+        "1",
+        "--steps",
+        "2",
+        "--out",
+        out.to_str().unwrap(),
+        "--json",
+    ]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(report["drawing"]["categories"].as_array().unwrap().len(), 5);
+    for name in ["report.md", "report.json", "prompts.jsonl", "sheet-position.png"] {
+        assert!(out.join(name).is_file(), "{name}");
+    }
+    let file = out.join("prompts.jsonl");
+    let again = run(&[
+        "--prompts",
+        file.to_str().unwrap(),
+        "--seeds",
+        "1",
+        "--steps",
+        "2",
+        "--only",
+        "drawing",
+        "--json",
+    ]);
+    let again: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(again["drawing"], report["drawing"]);
+    let wrong = run(&["--tiers", "secret"]);
+    assert_eq!(wrong.status.code(), Some(2));
+}
