@@ -2,6 +2,8 @@
 
 mod common;
 mod describe;
+mod embed;
+mod encoder;
 mod export;
 mod generate;
 mod pretrain;
@@ -9,6 +11,8 @@ mod prompts;
 mod reconstruct;
 mod scene;
 mod sprites;
+#[cfg(feature = "encoders")]
+mod zero_shot;
 
 use std::process::ExitCode;
 
@@ -27,12 +31,15 @@ Exit codes: 0 done, 1 the run failed (the message says what, where and the remed
 #[command(version, after_help = NOTES)]
 enum Command {
     Describe(describe::Args),
+    Embed(embed::Args),
     Generate(generate::Args),
     Reconstruct(reconstruct::Args),
     Export(export::Args),
     Pretrain(pretrain::Args),
     Scene(scene::Args),
     Sprites(sprites::Args),
+    #[cfg(feature = "encoders")]
+    ZeroShot(zero_shot::Args),
 }
 
 /// Runs on a thread of rayon's pool, so that parallel tensor operations need no hand-over between
@@ -48,12 +55,15 @@ fn main() -> ExitCode {
 fn run(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Describe(args) => describe::run(args),
+        Command::Embed(args) => embed::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Export(args) => export::run(args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Scene(args) => scene::run(args),
         Command::Sprites(args) => sprites::run(args),
+        #[cfg(feature = "encoders")]
+        Command::ZeroShot(args) => zero_shot::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
