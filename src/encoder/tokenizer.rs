@@ -38,7 +38,7 @@ impl TextTokenizer {
         let mut tokenizer = Tokenizer::from_bytes(tokenizer)
             .map_err(|e| Error::weights_format(format!("tokenizer.json: {e}")))?;
         let settings: Settings = settings
-            .map(|json| serde_json::from_slice(json))
+            .map(serde_json::from_slice)
             .transpose()
             .map_err(|e| Error::weights_format(format!("tokenizer_config.json: {e}")))?
             .unwrap_or_default();

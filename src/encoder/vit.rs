@@ -58,12 +58,12 @@ impl Encoder {
 
     /// The same through the first `count` blocks alone.
     pub fn forward_first(&self, x: Tensor<3>, count: usize) -> Tensor<3> {
-        self.layers.iter().take(count).fold(x, |x, layer| layer.forward(x, false))
+        self.layers.iter().take(count).fold(x, |x, layer| layer.forward(x))
     }
 
     /// The same with tokens that see themselves and earlier ones.
     pub fn forward_causal(&self, x: Tensor<3>) -> Tensor<3> {
-        self.layers.iter().fold(x, |x, layer| layer.forward(x, true))
+        self.layers.iter().fold(x, |x, layer| layer.forward_causal(x))
     }
 }
 
@@ -87,8 +87,17 @@ impl EncoderLayer {
         }
     }
 
-    /// `[batch, tokens, hidden]` to the same shape.
-    pub fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
+    /// `[batch, tokens, hidden]` to the same shape; every token sees every other.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.run(x, false)
+    }
+
+    /// The same with tokens that see themselves and earlier ones.
+    pub fn forward_causal(&self, x: Tensor<3>) -> Tensor<3> {
+        self.run(x, true)
+    }
+
+    fn run(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
         let x = x.clone() + self.self_attn.forward(self.layer_norm1.forward(x), causal);
         x.clone() + self.mlp.forward(self.layer_norm2.forward(x))
     }

@@ -2,6 +2,7 @@
 //! outputs that it stored beside them (tests/reference/encoders.py).
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
+mod command;
 mod damage;
 mod models;
 mod pictures;

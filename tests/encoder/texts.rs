@@ -1,11 +1,13 @@
-//! Tokenizers, and both commands as a user meets them.
-
-use std::process::Command;
+//! Tokenizers, and `reca zero-shot` as a user meets it.
 
 use reca::encoder::tokenizer::TextTokenizer;
 use serde_json::Value;
 
-use super::{Goldens, TOLERANCE, WHOLE, config, file, folder, largest_error};
+use super::{
+    Goldens, WHOLE,
+    command::{lines, reca},
+    config, file,
+};
 
 fn tokenizer(checkpoint: &str) -> TextTokenizer {
     let settings = file(checkpoint, "tokenizer_config.json");
@@ -40,18 +42,6 @@ fn foreign_tokenizers_are_refused() {
     assert!(error.contains("no text tower"), "{error}");
 }
 
-/// Standard output, or the error of a run that failed.
-fn reca(arguments: &[&str]) -> Result<String, String> {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_reca")).args(arguments).current_dir(folder("")).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
-
-fn lines(out: &str) -> Vec<Value> {
-    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 #[test]
 fn zero_shot_scores_labels() {
     let sum = |checkpoint: &str| {
@@ -66,47 +56,17 @@ fn zero_shot_scores_labels() {
     assert!((sum("siglip") - 1.0).abs() > 1e-3);
 }
 
-/// The whole way from a picture's file to its embedding, against the parts.
 #[test]
-fn embed_prints_and_writes_embeddings() {
-    for checkpoint in WHOLE {
-        let out = tempfile::TempDir::new().unwrap();
-        let path = out.path().join("features.safetensors");
-        let arguments =
-            ["embed", "picture-0.png", "--encoder", checkpoint, "--json", "--out", path.to_str().unwrap()];
-        let line = &lines(&reca(&arguments).unwrap())[0];
-        let values: Vec<f32> = serde_json::from_value(line["values"].clone()).unwrap();
-        let pixels = Goldens::of(checkpoint).tensor::<3>("preprocessed.0").unsqueeze();
-        let expected = super::values(super::model(checkpoint).image_embeds(pixels).unwrap());
-        assert!(largest_error(&values, &expected) <= TOLERANCE, "{checkpoint}");
-        let stored = std::fs::read(&path).unwrap();
-        let stored = safetensors::SafeTensors::deserialize(&stored).unwrap();
-        assert_eq!(stored.tensor("picture-0.png").unwrap().shape(), [values.len()]);
-    }
-    let text = reca(&["embed", "picture-1.png", "--encoder", "clip", "--layer", "-2"]).unwrap();
-    assert!(text.starts_with("picture-1.png  16×32 values"), "{text}");
-}
-
-#[test]
-fn what_goes_wrong_is_named() {
-    let zero_shot = |labels| reca(&["zero-shot", "picture-0.png", "--encoder", "clip", "--labels", labels]);
+fn labels_that_cannot_be_scored_are_named() {
+    let zero_shot = |encoder, labels, template| {
+        let arguments = ["--encoder", encoder, "--labels", labels, "--template", template];
+        reca(&[&["zero-shot", "picture-0.png"], &arguments[..]].concat())
+    };
     for (outcome, said) in [
-        (reca(&["embed", "picture-0.png", "--encoder", "nowhere"]), "nowhere/config.json"),
-        (reca(&["embed", "picture-0.png", "--encoder", "../nano"]), "\"reca-umm\", expected clip"),
-        (reca(&["embed", "config.json", "--encoder", "clip"]), "config.json"),
-        (reca(&["embed", "clip/config.json", "--encoder", "clip"]), "not a PNG"),
-        (reca(&["embed", "picture-0.png", "--encoder", "clip", "--layer", "4"]), "hidden states 0 to 3"),
-        (reca(&["embed", "picture-0.png", "--encoder", "clip", "--layer", "-5"]), "or -4 to -1"),
-        (zero_shot(""), "a label is empty"),
-        (zero_shot("a,,b"), "a label is empty"),
-        (
-            reca(&["zero-shot", "picture-0.png", "--encoder", "clip-vision", "--labels", "a"]),
-            "tokenizer.json",
-        ),
-        (
-            reca(&["zero-shot", "picture-0.png", "--encoder", "clip", "--labels", "a", "--template", "x"]),
-            "--template must hold {}",
-        ),
+        (zero_shot("clip", "", "{}"), "a label is empty"),
+        (zero_shot("clip", "a,,b", "{}"), "a label is empty"),
+        (zero_shot("clip", "a", "x"), "--template must hold {}"),
+        (zero_shot("clip-vision", "a", "{}"), "tokenizer.json"),
     ] {
         let error = outcome.unwrap_err();
         assert!(error.contains(said) && !error.contains("panicked"), "{error}");
