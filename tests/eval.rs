@@ -94,9 +94,9 @@ fn rules_are_genevals() {
 #[test]
 fn prompts_are_in_their_tier_and_words() {
     let (engine, pipeline) = (Engine::new(mini()).unwrap(), pipeline());
-    let prompts = PromptSet::generate(&mini(), 3, 40).unwrap();
-    assert_eq!(prompts, PromptSet::generate(&mini(), 3, 40).unwrap());
-    assert_ne!(prompts, PromptSet::generate(&mini(), 4, 40).unwrap());
+    let prompts = PromptSet::generate(&Engine::new(mini()).unwrap(), 3, 40);
+    assert_eq!(prompts, PromptSet::generate(&Engine::new(mini()).unwrap(), 3, 40));
+    assert_ne!(prompts, PromptSet::generate(&Engine::new(mini()).unwrap(), 4, 40));
     let mut taken = BTreeSet::new();
     for Prompt { record, tier, category } in &prompts {
         assert!(taken.insert((record.prompt.clone(), *category)), "{record:?} twice");
@@ -121,22 +121,22 @@ fn prompts_are_in_their_tier_and_words() {
     assert_eq!(count(Category::Counting, PromptTier::Seen), 0);
     assert_eq!(count(Category::ColorAttr, PromptTier::NaturalOnly), 40);
     let counted = World { kinds: reca::scene::Kinds { single: 0.4, two: 0.3, count: 0.3 }, ..mini() };
-    let counted = PromptSet::generate(&counted, 3, 5).unwrap();
+    let counted = PromptSet::generate(&Engine::new(counted).unwrap(), 3, 5);
     assert!(counted.iter().any(|p| p.category == Category::Counting && p.tier == PromptTier::HeldCount));
 }
 
 #[test]
 fn prompt_files_keep_their_tier_or_get_the_worlds() {
-    let prompts = PromptSet::generate(&mini(), 3, 4).unwrap();
+    let prompts = PromptSet::generate(&Engine::new(mini()).unwrap(), 3, 4);
     let ours = prompts.iter().map(|p| serde_json::to_string(p).unwrap()).collect::<Vec<_>>().join("\n");
-    assert_eq!(PromptSet::parse(&ours, &mini()).unwrap(), prompts);
+    assert_eq!(PromptSet::parse(&ours, &Engine::new(mini()).unwrap()).unwrap(), prompts);
     let bare =
         prompts.iter().map(|p| serde_json::to_string(&p.record).unwrap()).collect::<Vec<_>>().join("\n");
-    assert_eq!(PromptSet::parse(&bare, &mini()).unwrap(), prompts);
+    assert_eq!(PromptSet::parse(&bare, &Engine::new(mini()).unwrap()).unwrap(), prompts);
     for (text, part) in
         [("{}", "line 1"), ("", "no prompts"), (r#"{"tag": "x", "include": [], "prompt": "a"}"#, "\"x\"")]
     {
-        let error = PromptSet::parse(text, &mini()).unwrap_err();
+        let error = PromptSet::parse(text, &Engine::new(mini()).unwrap()).unwrap_err();
         assert!(error.code == ErrorCode::BadInput && error.message.contains(part), "{error}");
     }
 }
@@ -224,7 +224,7 @@ fn same_seed_same_numbers_whatever_the_batch() {
     let (pipeline, scorer, engine) = (pipeline(), scorer(), Engine::new(mini()).unwrap());
     let sampler = SamplerConfig { steps: 6, ..pipeline.sampling() };
     let report = |batch| {
-        let prompts = PromptSet::generate(&mini(), 1, 2).unwrap();
+        let prompts = PromptSet::generate(&Engine::new(mini()).unwrap(), 1, 2);
         let evaluation = Evaluation::new(&pipeline, &scorer, prompts, &[0, 1], sampler.clone()).unwrap();
         let mut evaluation = evaluation.with_batch(batch);
         let (mut calls, mut last) = (0, None);
@@ -252,7 +252,7 @@ fn unknown_words_are_counted() {
     let lines = r#"{"tag": "single_object", "include": [{"class": "zebra", "count": 1}], "prompt": "a photo of a zebra"}
 {"tag": "two_object", "include": [{"class": "zebra", "count": 1}, {"class": "skis", "count": 1}], "prompt": "a photo of a zebra and skis"}
 {"tag": "single_object", "include": [{"class": "car", "count": 1}], "prompt": "a photo of a car"}"#;
-    let prompts = PromptSet::parse(lines, &mini()).unwrap();
+    let prompts = PromptSet::parse(lines, &Engine::new(mini()).unwrap()).unwrap();
     let config = SamplerConfig { steps: 1, ..pipeline.sampling() };
     let none = Evaluation::new(&pipeline, &scorer, prompts[..2].to_vec(), &[0], config.clone());
     assert!(none.err().unwrap().message.contains("zebra"));

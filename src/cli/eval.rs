@@ -148,9 +148,9 @@ impl Args {
         let mut prompts = match &self.prompts {
             Some(path) => {
                 let text = fs::read_to_string(path).map_err(|e| Error::bad_input(e).at(path.display()))?;
-                PromptSet::parse(&text, engine.world()).map_err(|e| e.at(path.display()))?
+                PromptSet::parse(&text, engine).map_err(|e| e.at(path.display()))?
             }
-            None => PromptSet::generate(engine.world(), self.seed, self.per_category.into())?,
+            None => PromptSet::generate(engine, self.seed, self.per_category.into()),
         };
         prompts.retain(|prompt| self.tiers.is_empty() || self.tiers.contains(&prompt.tier));
         Ok(prompts)

@@ -4,6 +4,8 @@ mod align;
 mod common;
 mod describe;
 mod drive;
+mod embed;
+mod encoder;
 mod eval;
 mod export;
 mod generate;
@@ -14,6 +16,8 @@ mod reconstruct;
 mod scene;
 mod scorer;
 mod sprites;
+#[cfg(feature = "encoders")]
+mod zero_shot;
 
 use std::process::ExitCode;
 
@@ -32,6 +36,7 @@ Exit codes: 0 done, 1 the run failed (the message says what, where and the remed
 #[command(version, after_help = NOTES)]
 enum Command {
     Describe(describe::Args),
+    Embed(embed::Args),
     Generate(generate::Args),
     Reconstruct(reconstruct::Args),
     Align(align::Args),
@@ -42,6 +47,8 @@ enum Command {
     #[command(subcommand)]
     Scorer(scorer::Command),
     Sprites(sprites::Args),
+    #[cfg(feature = "encoders")]
+    ZeroShot(zero_shot::Args),
 }
 
 /// Runs on a thread of rayon's pool, so that parallel tensor operations need no hand-over between
@@ -57,6 +64,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Describe(args) => describe::run(args),
+        Command::Embed(args) => embed::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Align(args) => align::run(args),
@@ -66,6 +74,8 @@ fn run(command: Command) -> ExitCode {
         Command::Scene(args) => scene::run(args),
         Command::Scorer(command) => scorer::run(command),
         Command::Sprites(args) => sprites::run(args),
+        #[cfg(feature = "encoders")]
+        Command::ZeroShot(args) => zero_shot::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -107,6 +107,7 @@ fn train(args: &TrainArgs) -> Result<()> {
         stage: "scorer",
         run: run.to_string(),
         checkpoint: out.join("scorer.checkpoint.safetensors"),
+        anew: "removing it".to_owned(),
         log: Log::new(&out),
     };
     let save = |detector: &Detector| {

@@ -12,7 +12,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::vit::{BlockConfig, Encoder};
+use super::vit::{Activation, BlockConfig, Encoder};
 use crate::ops::gelu;
 use crate::umm::config::{NORM_GROUPS, UmmConfig, VisionConfig};
 
@@ -36,6 +36,7 @@ impl VisionModel {
             num_attention_heads: vision.num_attention_heads,
             intermediate_size: vision.intermediate_size,
             layer_norm_eps: vision.layer_norm_eps,
+            activation: Activation::GeluTanh,
         };
         Self {
             embeddings: Embeddings::new(vision, tokens, device),

@@ -1,21 +1,43 @@
-//! The transformer blocks of SigLIP and CLIP vision towers, under their checkpoints' names.
+//! The transformer blocks of SigLIP and CLIP towers, under their checkpoints' names.
 
 use burn::{
     module::Module,
     nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
-    tensor::{Device, Tensor},
+    tensor::{Device, Tensor, activation, module::attention, ops::AttentionModuleOptions},
 };
 
-use crate::ops::gelu;
-use crate::umm::attention::{attend, merge_heads, split_heads};
+use crate::ops;
+use crate::umm::attention::{merge_heads, split_heads};
 
-/// Sizes of a stack of blocks.
+/// Sizes of a block.
 #[derive(Clone, Debug)]
 pub struct BlockConfig {
     pub hidden_size: usize,
     pub num_attention_heads: usize,
     pub intermediate_size: usize,
     pub layer_norm_eps: f64,
+    pub activation: Activation,
+}
+
+/// The non-linearity between the MLP's layers, `hidden_act` in `config.json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x · Φ(x)`, exactly.
+    Gelu,
+    /// The tanh approximation of the same.
+    GeluTanh,
+    /// `x · sigmoid(1.702 x)`, as OpenAI's CLIP has it.
+    QuickGelu,
+}
+
+impl Activation {
+    fn forward(self, x: Tensor<3>) -> Tensor<3> {
+        match self {
+            Self::Gelu => activation::gelu(x),
+            Self::GeluTanh => ops::gelu(x),
+            Self::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
+        }
+    }
 }
 
 /// A stack of pre-norm blocks, `encoder.layers.{i}` in a checkpoint.
@@ -29,9 +51,19 @@ impl Encoder {
         Self { layers: (0..layers).map(|_| EncoderLayer::new(config, device)).collect() }
     }
 
-    /// `[batch, tokens, hidden]` to the same shape.
+    /// `[batch, tokens, hidden]` to the same shape; every token sees every other.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.layers.iter().fold(x, |x, layer| layer.forward(x))
+        self.forward_first(x, self.layers.len())
+    }
+
+    /// The same through the first `count` blocks alone.
+    pub fn forward_first(&self, x: Tensor<3>, count: usize) -> Tensor<3> {
+        self.layers.iter().take(count).fold(x, |x, layer| layer.forward(x))
+    }
+
+    /// The same with tokens that see themselves and earlier ones.
+    pub fn forward_causal(&self, x: Tensor<3>) -> Tensor<3> {
+        self.layers.iter().fold(x, |x, layer| layer.forward_causal(x))
     }
 }
 
@@ -51,13 +83,22 @@ impl EncoderLayer {
             layer_norm1: norm.init(device),
             self_attn: SelfAttention::new(config, device),
             layer_norm2: norm.init(device),
-            mlp: Mlp::new(config.hidden_size, config.intermediate_size, device),
+            mlp: Mlp::new(config, device),
         }
     }
 
-    /// `[batch, tokens, hidden]` to the same shape.
+    /// `[batch, tokens, hidden]` to the same shape; every token sees every other.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = x.clone() + self.self_attn.forward(self.layer_norm1.forward(x));
+        self.run(x, false)
+    }
+
+    /// The same with tokens that see themselves and earlier ones.
+    pub fn forward_causal(&self, x: Tensor<3>) -> Tensor<3> {
+        self.run(x, true)
+    }
+
+    fn run(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
+        let x = x.clone() + self.self_attn.forward(self.layer_norm1.forward(x), causal);
         x.clone() + self.mlp.forward(self.layer_norm2.forward(x))
     }
 }
@@ -84,29 +125,34 @@ impl SelfAttention {
         }
     }
 
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
         let project = |linear: &Linear| split_heads(linear.forward(x.clone()), self.heads);
-        let y = attend(project(&self.q_proj), project(&self.k_proj), project(&self.v_proj), None);
-        self.out_proj.forward(merge_heads(y))
+        let options = AttentionModuleOptions { is_causal: causal, ..Default::default() };
+        let [query, key, value] = [&self.q_proj, &self.k_proj, &self.v_proj].map(project);
+        self.out_proj.forward(merge_heads(attention(query, key, value, None, None, options)))
     }
 }
 
-/// `fc2(gelu(fc1(x)))` with the tanh approximation of GELU.
+/// `fc2(activation(fc1(x)))`.
 #[derive(Module, Debug)]
 pub struct Mlp {
     pub fc1: Linear,
     pub fc2: Linear,
+    #[module(skip)]
+    activation: Activation,
 }
 
 impl Mlp {
-    fn new(hidden: usize, intermediate: usize, device: &Device) -> Self {
+    pub fn new(config: &BlockConfig, device: &Device) -> Self {
         Self {
-            fc1: LinearConfig::new(hidden, intermediate).init(device),
-            fc2: LinearConfig::new(intermediate, hidden).init(device),
+            fc1: LinearConfig::new(config.hidden_size, config.intermediate_size).init(device),
+            fc2: LinearConfig::new(config.intermediate_size, config.hidden_size).init(device),
+            activation: config.activation,
         }
     }
 
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(gelu(self.fc1.forward(x)))
+    /// `[batch, tokens, hidden]` to the same shape.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.fc2.forward(self.activation.forward(self.fc1.forward(x)))
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Result, random,
     scene::{
-        Colour, Engine, Pool, Relation, Scene, Tier, World,
+        Colour, Engine, Pool, Relation, Scene, Tier,
         geneval::{Metadata, metadata},
     },
 };
@@ -149,12 +149,8 @@ struct Line {
 impl PromptSet {
     /// `per_cell` different prompts for every category and tier, fewer where the world has not as
     /// many; a category that the world has no scenes of has no prompts.
-    ///
-    /// # Errors
-    /// `bad_input` for a world that cannot be.
-    pub fn generate(world: &World, seed: u64, per_cell: usize) -> Result<Vec<Prompt>> {
-        let staged = Self::staged(&Engine::new(world.clone())?, seed, per_cell);
-        Ok(staged.into_iter().map(|(prompt, _)| prompt).collect())
+    pub fn generate(engine: &Engine, seed: u64, per_cell: usize) -> Vec<Prompt> {
+        Self::staged(engine, seed, per_cell).into_iter().map(|(prompt, _)| prompt).collect()
     }
 
     /// The same, each with a scene that shows what it asks for.
@@ -185,8 +181,7 @@ impl PromptSet {
     ///
     /// # Errors
     /// `bad_input` naming the line.
-    pub fn parse(text: &str, world: &World) -> Result<Vec<Prompt>> {
-        let engine = Engine::new(world.clone())?;
+    pub fn parse(text: &str, engine: &Engine) -> Result<Vec<Prompt>> {
         let parse = |(index, line): (usize, &str)| {
             let bad = |what: String| {
                 Error::bad_input(format!(
@@ -200,7 +195,7 @@ impl PromptSet {
                 .ok_or_else(|| bad(format!("{:?} is none of GenEval's six tags", record.tag)))?;
             let things: Vec<_> = record.include.iter().map(|r| (r.class.as_str(), r.color)).collect();
             let count = record.include.first().map_or(1, |required| required.count);
-            let tier = tier.unwrap_or_else(|| PromptTier::of(&engine, &things, count));
+            let tier = tier.unwrap_or_else(|| PromptTier::of(engine, &things, count));
             Ok(Prompt { tier, category, record })
         };
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());

@@ -23,7 +23,7 @@ pub mod generation;
 pub mod pool;
 #[cfg(feature = "scene")]
 pub mod recipe;
-#[cfg(feature = "scene")]
+#[cfg(feature = "svg")]
 pub mod scorer;
 #[cfg(feature = "scene")]
 pub mod texts;

@@ -19,6 +19,8 @@ use crate::{Error, Result, umm::describe::read};
 
 /// Most names listed in one message.
 const LISTED: usize = 4;
+/// Side of the tiles that a matrix is transposed in.
+const TILE: usize = 32;
 
 /// What the name of an 8-bit tensor's scales ends in.
 const SCALE: &str = ".scale";
@@ -33,7 +35,8 @@ pub fn load<M: Module>(module: M, bytes: &[u8]) -> Result<M> {
         Error::weights_format(format!("not a complete safetensors file ({e}); fetch it again"))
     })?;
     let expected = names(&module);
-    check(&expected, &file)?;
+    let present = file.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect();
+    compare(&expected, &present)?;
     let mut loader = Loader { file: &file, path: Path::default(), error: None };
     let module = module.map(&mut loader);
     loader.error.map_or(Ok(module), Err)
@@ -81,9 +84,11 @@ pub fn names<M: Module>(module: &M) -> BTreeMap<String, Vec<usize>> {
     names.shapes
 }
 
-fn check(expected: &BTreeMap<String, Vec<usize>>, file: &SafeTensors) -> Result<()> {
-    let present: BTreeMap<String, Vec<usize>> =
-        file.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect();
+/// Checks the names and shapes of a file's tensors.
+pub(super) fn compare(
+    expected: &BTreeMap<String, Vec<usize>>,
+    present: &BTreeMap<String, Vec<usize>>,
+) -> Result<()> {
     let missing: Vec<_> = expected.keys().filter(|n| !present.contains_key(*n)).cloned().collect();
     let is_scale = |name: &str| name.strip_suffix(SCALE).is_some_and(|of| expected.contains_key(of));
     let extra: Vec<_> =
@@ -114,18 +119,18 @@ fn check(expected: &BTreeMap<String, Vec<usize>>, file: &SafeTensors) -> Result<
 
 /// The dotted name of the current parameter, and whether its file layout is transposed.
 #[derive(Default)]
-struct Path(Vec<(String, bool)>);
+pub(super) struct Path(Vec<(String, bool)>);
 
 impl Path {
-    fn enter(&mut self, name: &str, container: &str) {
+    pub(super) fn enter(&mut self, name: &str, container: &str) {
         self.0.push((name.to_owned(), container == "Struct:Linear"));
     }
 
-    fn exit(&mut self) {
+    pub(super) fn exit(&mut self) {
         self.0.pop();
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let parts = self.0.iter().map(|(name, _)| match name.as_str() {
             "gamma" => "weight",
             "beta" => "bias",
@@ -134,7 +139,7 @@ impl Path {
         parts.collect::<Vec<_>>().join(".")
     }
 
-    fn is_transposed<const D: usize>(&self) -> bool {
+    pub(super) fn is_transposed<const D: usize>(&self) -> bool {
         D == 2 && self.0.last().is_some_and(|(_, linear)| *linear)
     }
 }
@@ -205,7 +210,7 @@ impl ModuleMapper for Loader<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = self.path.name();
         let values = self.file.tensor(&name).map_err(Error::internal);
-        match values.and_then(|view| decode(&name, &view, self.file).map(|v| (v, view.shape().to_vec()))) {
+        match values.and_then(|view| stored(&name, &view, self.file).map(|v| (v, view.shape().to_vec()))) {
             Ok((mut values, mut shape)) => {
                 if self.path.is_transposed::<D>() {
                     values = transposed(&values, shape[1]);
@@ -226,24 +231,38 @@ impl ModuleMapper for Loader<'_> {
 
 /// A matrix with rows of `columns` values, transposed on the host: a transposed view would be
 /// multiplied in another order, and a resumed run would differ from a straight one in the last bit.
-fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
-    (0..columns).flat_map(|column| values.iter().skip(column).step_by(columns.max(1)).copied()).collect()
+pub(super) fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
+    let rows = values.len() / columns.max(1);
+    let mut turned = vec![0f32; values.len()];
+    // In tiles, or every value of a large matrix would come from another cache line.
+    for (row, column) in (0..rows).step_by(TILE).flat_map(|r| (0..columns).step_by(TILE).map(move |c| (r, c)))
+    {
+        for c in column..(column + TILE).min(columns) {
+            for r in row..(row + TILE).min(rows) {
+                turned[c * rows + r] = values[r * columns + c];
+            }
+        }
+    }
+    turned
+}
+
+/// The values of a file's tensor as f32, 8-bit ones times their scales.
+fn stored(name: &str, view: &TensorView, file: &SafeTensors) -> Result<Vec<f32>> {
+    if view.dtype() != Dtype::I8 {
+        return decode(name, view.dtype(), view.data());
+    }
+    let name = format!("{name}{SCALE}");
+    let scales = file.tensor(&name).map_err(|_| Error::weights_shape(format!("missing: {name}")))?;
+    dequantised(view.data(), &decode(&name, scales.dtype(), scales.data())?)
+        .ok_or_else(|| Error::weights_shape(format!("misshapen: {name}")))
 }
 
 /// The values of a stored tensor as f32.
-fn decode(name: &str, view: &TensorView, file: &SafeTensors) -> Result<Vec<f32>> {
-    let bytes = view.data();
-    let values: Vec<f32> = match view.dtype() {
+pub(super) fn decode(name: &str, dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
+    let values: Vec<f32> = match dtype {
         Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
         Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
-        Dtype::I8 => {
-            let scales = format!("{name}{SCALE}");
-            let view =
-                file.tensor(&scales).map_err(|_| Error::weights_shape(format!("missing: {scales}")))?;
-            dequantised(bytes, &decode(&scales, &view, file)?)
-                .ok_or_else(|| Error::weights_shape(format!("misshapen: {scales}")))?
-        }
         other => {
             let message = format!("{name} has dtype {other:?}, expected F32, F16, BF16 or I8");
             return Err(Error::weights_format(message));
