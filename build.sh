@@ -221,6 +221,7 @@ goldens() {
     cargo run --release -- scene --recipe src/train/recipes/nano.json --pool understanding --count 64 --seed 1 \
         --pack --out target/goldens/nano-understanding
     "$PYTHON" tests/reference/goldens.py --data target/goldens
+    "$PYTHON" tests/reference/encoders.py
 }
 
 clean() {

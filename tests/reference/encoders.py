@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 from transformers import (
     CLIPConfig, CLIPModel, CLIPVisionModelWithProjection, SiglipConfig, SiglipModel, SiglipVisionModel,
@@ -22,16 +22,25 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-CORPUS = [
-    "a photo of a red car", "a photo of a yellow broccoli", "a blue umbrella and two dogs", "this is a photo of a cat",
-    "three green apples on a table", "the quick brown fox jumps over the lazy dog", "it's a dog's life, isn't it?",
-] * 4
+WORDS = "a photo of red car yellow broccoli blue dog this is cat the quick brown fox jumps over lazy".split()
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TEXTS = [
     "a photo of a red car", "A PHOTO of  a yellow\tBroccoli!", "it's the dog's 2 umbrellas, isn't it?", "",
     "naïve café 東京 🦊", "the quick brown fox jumps over the lazy dog " * 12,
 ]
 EMBEDDED = 2  # texts of TEXTS that go through the model
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def growing(split) -> list[tuple[str, str]]:
+    """Merges that build each word from its beginning. Learned ones would differ from run to run."""
+    merges = {}
+    for word in WORDS:
+        first, *rest = split(word)
+        for part in rest:
+            merges[first, part] = None
+            first += part
+    return list(merges)
 
 
 def byte_level() -> Tokenizer:
@@ -48,10 +57,7 @@ def byte_level() -> Tokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
         return tokenizer
 
-    learner = assemble(models.BPE(end_of_word_suffix="</w>"))
-    learner.train_from_iterator(CORPUS, trainers.BpeTrainer(
-        vocab_size=400, end_of_word_suffix="</w>", initial_alphabet=BYTES, show_progress=False))
-    merges = [tuple(m) for m in json.loads(learner.to_str())["model"]["merges"]]
+    merges = growing(lambda word: [*word[:-1], word[-1] + "</w>"])
     tokens = BYTES + [b + "</w>" for b in BYTES] + ["".join(m) for m in merges] + [start, end]
     vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     tokenizer = assemble(models.BPE(
@@ -64,13 +70,14 @@ def byte_level() -> Tokenizer:
 
 def unigram() -> Tokenizer:
     """SigLIP's: a unigram model over text without punctuation, "</s>" (1) for the end and for padding."""
-    tokenizer = Tokenizer(models.Unigram())
+    pieces = sorted({"▁", *LETTERS}) + ["▁" + word for word in WORDS] + [word[:3] for word in WORDS if len(word) > 4]
+    scores = [(piece, -3.0 - 0.01 * i) for i, piece in enumerate(dict.fromkeys(pieces))]
+    tokenizer = Tokenizer(models.Unigram([("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)] + scores, unk_id=2))
     tokenizer.normalizer = normalizers.Sequence([
         normalizers.Lowercase(), normalizers.Replace(Regex(r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"), ""),
         normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
-    tokenizer.train_from_iterator(CORPUS, trainers.UnigramTrainer(
-        vocab_size=200, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False))
+    tokenizer.add_special_tokens(["<pad>", "</s>", "<unk>"])
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return tokenizer
 
@@ -78,15 +85,11 @@ def unigram() -> Tokenizer:
 def gemma() -> Tokenizer:
     """SigLIP 2's: Gemma's pairs over "▁" for spaces, unknown characters as bytes, "<pad>" 0 and "<eos>" 1."""
     special = ["<pad>", "<eos>", "<bos>", "<unk>"]
-    learner = Tokenizer(models.BPE())
-    learner.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(" ", "▁")])
-    learner.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=150, show_progress=False))
-    learned = json.loads(learner.to_str())["model"]
-    tokens = special + [f"<0x{b:02X}>" for b in range(256)] + sorted(learned["vocab"], key=learned["vocab"].get)
+    merges = growing(lambda word: list(word + "▁"))
+    tokens = special + [f"<0x{b:02X}>" for b in range(256)] + sorted({"▁", *LETTERS}) + ["".join(m) for m in merges]
     tokenizer = Tokenizer(models.BPE(
-        {t: i for i, t in enumerate(tokens)}, [tuple(m) for m in learned["merges"]], fuse_unk=True, byte_fallback=True,
-        unk_token="<unk>"))
-    tokenizer.normalizer = learner.normalizer
+        {t: i for i, t in enumerate(dict.fromkeys(tokens))}, merges, fuse_unk=True, byte_fallback=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(" ", "▁")])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     tokenizer.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
     tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in special])

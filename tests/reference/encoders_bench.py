@@ -1,7 +1,7 @@
 """Times image towers in onnxruntime: python encoders_bench.py [--threads N] [NAME ...]
 
 The same architectures as `cargo bench --bench encoder`, built from their configuration with random weights and exported
-to ONNX; one JSON line each.
+to ONNX; one JSON line each. Needs onnxruntime (1.32.0), onnx and onnxscript as well.
 """
 import argparse
 import json
