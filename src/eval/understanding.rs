@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Pipeline, Result,
     image::to_tensor,
+    pipeline::DESCRIBE,
     scene::{
         Engine, Question, QuestionKind, Scene,
         caption::{Mention, describe},
@@ -49,12 +50,12 @@ impl Understanding {
                 question.kind != QuestionKind::Caption || captions == 1
             };
             let questions = questions(&scene, seed, index as u64).into_iter().filter(once);
-            let with_answers = |question: Question| {
-                let right = match question.kind {
-                    QuestionKind::Caption => captions_of(&scene),
-                    _ => vec![question.answer.clone()],
-                };
-                (question, right)
+            // Captions are asked for in the words that every model knows.
+            let with_answers = |question: Question| match question.kind {
+                QuestionKind::Caption => {
+                    (Question { question: DESCRIBE.to_owned(), ..question }, captions_of(&scene))
+                }
+                _ => (question.clone(), vec![question.answer]),
             };
             let questions = questions.map(with_answers).collect();
             Ok(Asked { tier, picture: picture(engine, &scene)?, questions })
