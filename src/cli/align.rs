@@ -146,6 +146,7 @@ pub fn run(args: Args) -> Result<()> {
     let recipe = recipe_of(&pipeline)?;
     let config = args.config(&recipe)?;
     config.condition.check(pipeline.config.visual_tokens().isqrt())?;
+    fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
     let checkpoint = args.out.join("checkpoint.safetensors");
     if args.fresh && checkpoint.exists() {
         fs::remove_file(&checkpoint).map_err(|e| Error::bad_input(e).at(checkpoint.display()))?;

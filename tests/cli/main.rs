@@ -1,6 +1,7 @@
 //! The program as a user meets it, on the small model of tests/goldens/nano.
 #![allow(clippy::unwrap_used)]
 
+mod align;
 mod errors;
 mod files;
 mod pictures;
