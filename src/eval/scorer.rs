@@ -18,8 +18,7 @@ use crate::{
     umm::config::VisionConfig,
     weights::{
         Manifest,
-        directory::{CONFIG, MANIFEST, WEIGHTS},
-        manifest::FileEntry,
+        directory::{CONFIG, WEIGHTS},
         safetensors,
     },
 };
@@ -101,15 +100,10 @@ impl ScorerFiles {
     /// Reads the scorer's manifest by `read`, then its files, checking each.
     ///
     /// # Errors
-    /// Those of `read` and of [`Manifest::check`].
-    pub fn read(mut read: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Self> {
-        let manifest = Manifest::from_json(&read(MANIFEST)?)?;
-        let mut file = |name: &str| {
-            let bytes = read(name)?;
-            manifest.check(name, &bytes)?;
-            Ok(bytes)
-        };
-        Ok(Self { config: file(CONFIG)?, weights: file(WEIGHTS)? })
+    /// Those of [`Manifest::read`].
+    pub fn read(read: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Self> {
+        let [config, weights] = Manifest::read([CONFIG, WEIGHTS], read)?;
+        Ok(Self { config, weights })
     }
 
     /// The files of a trained scorer, weights in f16.
@@ -122,11 +116,7 @@ impl ScorerFiles {
 
     /// Names and bytes of all files, the manifest last.
     pub fn with_manifest(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
-        let mut files = vec![(CONFIG, self.config.clone()), (WEIGHTS, self.weights.clone())];
-        let entries = files.iter().map(|(name, bytes)| ((*name).to_owned(), FileEntry::of(bytes)));
-        let manifest = Manifest { files: entries.collect() };
-        files.push((MANIFEST, serde_json::to_vec_pretty(&manifest).map_err(Error::internal)?));
-        Ok(files)
+        Manifest::seal(&[(CONFIG, &self.config), (WEIGHTS, &self.weights)])
     }
 }
 

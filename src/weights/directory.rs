@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use super::{Manifest, manifest::FileEntry, safetensors};
+use super::{Manifest, safetensors};
 use crate::{
     Error, Result,
     text::Tokenizer,
@@ -30,34 +30,21 @@ impl ModelFiles {
     /// Reads the manifest by `read`, then every file, checking each.
     ///
     /// # Errors
-    /// Those of `read` and of [`Manifest::check`].
-    pub fn read(mut read: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Self> {
-        let manifest = Manifest::from_json(&read(MANIFEST)?)?;
-        let mut file = |name: &str| {
-            let bytes = read(name)?;
-            manifest.check(name, &bytes)?;
-            Ok(bytes)
-        };
-        Ok(Self {
-            config: file(CONFIG)?,
-            weights: file(WEIGHTS)?,
-            tokenizer: file(TOKENIZER)?,
-            preprocessor: file(PREPROCESSOR)?,
-        })
+    /// Those of [`Manifest::read`].
+    pub fn read(read: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Self> {
+        let names = [CONFIG, WEIGHTS, TOKENIZER, PREPROCESSOR];
+        let [config, weights, tokenizer, preprocessor] = Manifest::read(names, read)?;
+        Ok(Self { config, weights, tokenizer, preprocessor })
     }
 
     /// Names and bytes of all files, the manifest last.
     pub fn with_manifest(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
-        let mut files = vec![
-            (CONFIG, self.config.clone()),
-            (WEIGHTS, self.weights.clone()),
-            (TOKENIZER, self.tokenizer.clone()),
-            (PREPROCESSOR, self.preprocessor.clone()),
-        ];
-        let entries = files.iter().map(|(name, bytes)| ((*name).to_owned(), FileEntry::of(bytes)));
-        let manifest = Manifest { files: entries.collect() };
-        files.push((MANIFEST, serde_json::to_vec_pretty(&manifest).map_err(Error::internal)?));
-        Ok(files)
+        Manifest::seal(&[
+            (CONFIG, &self.config),
+            (WEIGHTS, &self.weights),
+            (TOKENIZER, &self.tokenizer),
+            (PREPROCESSOR, &self.preprocessor),
+        ])
     }
 
     /// Builds the model and its tokenizer.

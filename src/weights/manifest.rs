@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::directory::MANIFEST;
 use crate::{Error, Result};
 
 /// What a model directory must contain, byte for byte.
@@ -29,6 +30,32 @@ impl FileEntry {
 }
 
 impl Manifest {
+    /// Reads the manifest by `read`, then the files of these names in their order, checking each.
+    ///
+    /// # Errors
+    /// Those of `read` and of [`Manifest::check`].
+    pub fn read<const N: usize>(
+        names: [&str; N],
+        mut read: impl FnMut(&str) -> Result<Vec<u8>>,
+    ) -> Result<[Vec<u8>; N]> {
+        let manifest = Self::from_json(&read(MANIFEST)?)?;
+        let mut files = [const { Vec::new() }; N];
+        for (file, name) in files.iter_mut().zip(names) {
+            *file = read(name)?;
+            manifest.check(name, file)?;
+        }
+        Ok(files)
+    }
+
+    /// The files and a manifest of them, the manifest last.
+    pub fn seal<'a>(files: &[(&'a str, &[u8])]) -> Result<Vec<(&'a str, Vec<u8>)>> {
+        let entries = files.iter().map(|(name, bytes)| ((*name).to_owned(), FileEntry::of(bytes)));
+        let manifest = Self { files: entries.collect() };
+        let mut sealed: Vec<_> = files.iter().map(|(name, bytes)| (*name, bytes.to_vec())).collect();
+        sealed.push((MANIFEST, serde_json::to_vec_pretty(&manifest).map_err(Error::internal)?));
+        Ok(sealed)
+    }
+
     /// Parses `manifest.json`.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         serde_json::from_slice(json).map_err(|e| Error::weights_format(format!("manifest.json: {e}")))
