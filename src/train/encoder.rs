@@ -1,6 +1,8 @@
 //! Stage `encoder`: the vision tower learns by SigLIP's sigmoid loss with single words as texts,
 //! against the understanding expert's own word embeddings, so that features lie where the words for
-//! what they show lie.
+//! what they show lie. Pictures are scored whole, and so is each object's box: noun, colour, and
+//! which side of the other object it is on. Without the boxes nothing ties words to places, and the
+//! understanding expert does not learn directions (`docs/recipe.md`).
 
 use std::sync::Arc;
 
@@ -20,12 +22,15 @@ use crate::{
     Error, Result,
     encoder::siglip::VisionModel,
     random,
-    scene::Scene,
+    scene::{SIZE, Scene, SceneObject},
     text::Tokenizer,
     umm::{Umm, understanding::tie_head},
 };
 
 const TAG: u64 = u64::from_be_bytes(*b"encoder.");
+
+/// Side of the grid of features of a picture of the data engine; the stem divides by 8.
+const FEATURE_GRID: usize = SIZE / 8;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EncoderConfig {
@@ -41,6 +46,8 @@ pub struct EncoderModule {
     pub token_embedding: Embedding,
     /// One bias a word; not part of the model.
     pub word_bias: Param<Tensor<1>>,
+    /// The same for the scores of boxes.
+    pub region_bias: Param<Tensor<1>>,
 }
 
 impl EncoderModule {
@@ -51,6 +58,7 @@ impl EncoderModule {
         Self {
             vision_model: umm.vision_model.clone(),
             word_bias: Initializer::Zeros.init([vocabulary], &device),
+            region_bias: Initializer::Zeros.init([vocabulary], &device),
             token_embedding,
         }
     }
@@ -66,25 +74,47 @@ impl EncoderModule {
     /// How well each word fits each picture: the strongest feature in the word's direction.
     ///
     /// # Shapes
-    /// - `images`: `[batch, 3, image_size, image_size]`
+    /// - `features`: `[batch, cells, hidden]`
     /// - returns `[batch, vocab_size]`
-    fn word_scores(&self, images: Tensor<4>) -> Tensor<2> {
-        let strongest: Tensor<2> = self.vision_model.forward(images).max_dim(1).squeeze_dim(1);
-        strongest.matmul(self.token_embedding.weight.val().transpose()) + self.word_bias.val().unsqueeze()
+    fn picture_scores(&self, features: Tensor<3>) -> Tensor<2> {
+        let strongest: Tensor<2> = features.max_dim(1).squeeze_dim(1);
+        strongest.matmul(self.words()) + self.word_bias.val().unsqueeze()
+    }
+
+    /// How well each word fits each box: the mean feature of its cells.
+    ///
+    /// # Shapes
+    /// - `features`: `[batch, cells, hidden]`
+    /// - `shares`: `[regions, batch · cells]`, rows that sum to one
+    /// - returns `[regions, vocab_size]`
+    fn region_scores(&self, features: Tensor<3>, shares: Tensor<2>) -> Tensor<2> {
+        let means = shares.matmul(features.flatten(0, 1));
+        means.matmul(self.words()) + self.region_bias.val().unsqueeze()
+    }
+
+    fn words(&self) -> Tensor<2> {
+        self.token_embedding.weight.val().transpose()
     }
 }
 
-/// Pictures and the words that each shows.
+/// A part of a picture, and the words that are true of it.
+struct Region {
+    /// Of the features' grid.
+    cells: Vec<usize>,
+    words: Vec<u32>,
+}
+
+/// Pictures and the words that each object in them shows.
 pub struct EncoderStage {
     images: Arc<[RgbImage]>,
-    words: Vec<Vec<u32>>,
+    regions: Vec<Vec<Region>>,
     batch: usize,
     seed: u64,
 }
 
 impl EncoderStage {
     /// # Errors
-    /// `bad_input` for nouns and colours outside the vocabulary.
+    /// `bad_input` for nouns, colours and sides outside the vocabulary.
     pub fn new(
         config: &EncoderConfig,
         seed: u64,
@@ -92,8 +122,8 @@ impl EncoderStage {
         images: Arc<[RgbImage]>,
         tokenizer: &Tokenizer,
     ) -> Result<Self> {
-        let words = scenes.iter().map(|scene| words(scene, tokenizer)).collect::<Result<_>>()?;
-        Ok(Self { images, words, batch: config.training.batch, seed })
+        let regions = scenes.iter().map(|scene| regions(scene, tokenizer)).collect::<Result<_>>()?;
+        Ok(Self { images, regions, batch: config.training.batch, seed })
     }
 }
 
@@ -104,34 +134,68 @@ impl Stage for EncoderStage {
         let mut random = random::stream(self.seed ^ TAG, step);
         let indices = pool::draw(&mut random, self.batch, self.images.len());
         let device = module.word_bias.device();
-        let scores = module.word_scores(pool::gather(&self.images, &indices, &device));
-        let [batch, vocabulary] = scores.dims();
-        let mut shown = vec![0f32; batch * vocabulary];
+        let features = module.vision_model.forward(pool::gather(&self.images, &indices, &device));
+        let [batch, cells, _] = features.dims();
+        let [vocabulary, _] = module.token_embedding.weight.dims();
+        let (mut of_pictures, mut of_regions) = (vec![0f32; batch * vocabulary], Vec::new());
+        let (mut shares, mut count) = (Vec::new(), 0);
         for (row, index) in indices.iter().enumerate() {
-            for word in &self.words[*index] {
-                shown[row * vocabulary + *word as usize] = 1.0;
+            for region in &self.regions[*index] {
+                shares.resize((count + 1) * batch * cells, 0f32);
+                of_regions.resize((count + 1) * vocabulary, 0f32);
+                for cell in &region.cells {
+                    shares[(count * batch + row) * cells + cell] = 1.0 / region.cells.len() as f32;
+                }
+                for word in &region.words {
+                    of_pictures[row * vocabulary + *word as usize] = 1.0;
+                    of_regions[count * vocabulary + *word as usize] = 1.0;
+                }
+                count += 1;
             }
         }
-        let shown = Tensor::<2>::from_data(TensorData::new(shown, [batch, vocabulary]), &device);
-        Ok(sigmoid_loss(scores, shown))
+        let tensor = |values: Vec<f32>, shape| Tensor::<2>::from_data(TensorData::new(values, shape), &device);
+        let pictures = module.picture_scores(features.clone());
+        let regions = module.region_scores(features, tensor(shares, [count, batch * cells]));
+        Ok(sigmoid_loss(pictures, tensor(of_pictures, [batch, vocabulary]))
+            + sigmoid_loss(regions, tensor(of_regions, [count, vocabulary])))
     }
 }
 
-/// Binary cross-entropy of sigmoid(`scores`), summed over words and averaged over pictures
+/// Binary cross-entropy of sigmoid(`scores`), summed over words and averaged over rows
 /// (SigLIP, section 3.2).
 fn sigmoid_loss(scores: Tensor<2>, shown: Tensor<2>) -> Tensor<1> {
-    let pictures = scores.dims()[0] as f32;
-    (softplus(scores.clone(), 1.0) - scores * shown).sum() / pictures
+    let rows = scores.dims()[0] as f32;
+    (softplus(scores.clone(), 1.0) - scores * shown).sum() / rows
 }
 
-/// The nouns and given colours of a scene.
-fn words(scene: &Scene, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-    let nouns = scene.objects.iter().map(|object| object.noun.as_str());
-    let colours = scene.objects.iter().filter_map(|object| object.colour.map(|colour| colour.name()));
+/// Each object's box with its noun, its colour and the first word of its relation to the other.
+fn regions(scene: &Scene, tokenizer: &Tokenizer) -> Result<Vec<Region>> {
     let id = |word: &str| {
         tokenizer.id(word).ok_or_else(|| Error::bad_input(format!("{word:?} is not in the vocabulary")))
     };
-    nouns.chain(colours).map(id).collect()
+    let region = |(index, object): (usize, &SceneObject)| {
+        let mut words = vec![id(&object.noun)?];
+        if let Some(colour) = object.colour.or(object.natural_colour) {
+            words.push(id(colour.name())?);
+        }
+        if let Some(relation) = scene.relation {
+            let relation = if index == 0 { relation } else { relation.inverse() };
+            words.extend(relation.name().split(' ').next().map(id).transpose()?);
+        }
+        Ok(Region { cells: cells(object), words })
+    };
+    scene.objects.iter().enumerate().map(region).collect()
+}
+
+/// The cells of the features' grid whose middles lie in the object's square.
+fn cells(object: &SceneObject) -> Vec<usize> {
+    let cell = SIZE as f32 / FEATURE_GRID as f32;
+    let inside = |index: usize, centre: i32| {
+        ((index as f32 + 0.5) * cell - centre as f32).abs() <= object.size as f32 / 2.0
+    };
+    (0..FEATURE_GRID * FEATURE_GRID)
+        .filter(|at| inside(at / FEATURE_GRID, object.cy) && inside(at % FEATURE_GRID, object.cx))
+        .collect()
 }
 
 #[cfg(test)]
@@ -139,6 +203,14 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+
+    #[test]
+    fn a_box_covers_the_cells_whose_middles_it_holds() {
+        let (noun, style) = ("dog".to_owned(), "noto".to_owned());
+        let object =
+            SceneObject { noun, style, colour: None, natural_colour: None, cx: 16, cy: 40, size: 20 };
+        assert_eq!(cells(&object), [33, 34, 41, 42]);
+    }
 
     #[test]
     fn sigmoid_loss_by_hand() {

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from model import EOS, PAD
 
-COLOURS = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white"]
+INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 NULL_CAPTION = "nothing"
+MAX_OBJECTS = 4
 
 
 class Text:
@@ -40,13 +41,24 @@ def to_pixels(images: np.ndarray) -> Tensor:        # u8 [B, 64, 64, 3] -> [B, 3
     return x / 127.5 - 1
 
 
+def region(scene: dict, index: int) -> tuple[tuple[float, float, float], list[str]]:
+    """Centre and size in pixels of an object, and the words that are true of it: noun, colour, side."""
+    one = scene["objects"][index]
+    words = [one["noun"]]
+    if colour := one["colour"] or one["natural_colour"]:
+        words.append(colour)
+    if relation := scene["relation"]:
+        words.append((INVERSE[relation] if index else relation).split()[0])
+    return (one["cx"], one["cy"], one["size"]), words
+
+
 class Pack:
     """One pool: `images` u8 [N, 64, 64, 3] and, per scene, tokenised captions and questions."""
 
     def __init__(self, folder: Path, size: int | None = None):
         self.images = np.memmap(folder / "images.bin", np.uint8, "r").reshape(-1, 64, 64, 3)[:size]
         self.text = Text(folder / "tokenizer.json")
-        self.nouns, self.colours, self.dense, self.sparse, self.questions = [], [], [], [], []
+        self.nouns, self.regions, self.dense, self.sparse, self.questions = [], [], [], [], []
         self.templates: list[str] = []              # the questions whose answer is a full caption
         known: dict[str, list[int]] = {}            # captions repeat; each is tokenised once
 
@@ -59,8 +71,7 @@ class Pack:
             for line, _ in zip(lines, range(len(self.images))):
                 scene = json.loads(line)
                 self.nouns.append(sorted({o["noun"] for o in scene["objects"]}))
-                words = set(scene["dense"][0].replace(",", " ").split())
-                self.colours.append([c for c in COLOURS if c in words])
+                self.regions.append([region(scene, k) for k in range(len(scene["objects"]))])
                 self.dense.append([encode(c) for c in scene["dense"]])
                 self.sparse.append([encode(c) for c in scene["sparse"]])
                 captions, others = [], []

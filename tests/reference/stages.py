@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data import COLOURS, NULL_CAPTION, Pack, pad
+from data import MAX_OBJECTS, NULL_CAPTION, Pack, pad
 from flow import flow_loss, sample_times
-from model import Context, Umm
+from model import FEATURE_GRID, Context, Umm
 
 ORDER = ["autoencoder", "encoder", "understanding", "generation", "connector"]
 
@@ -34,6 +34,13 @@ def sigmoid_loss(scores: Tensor, words: Tensor) -> Tensor:
 def word_scores(features: Tensor, embedding: Tensor, bias: Tensor) -> Tensor:
     """features [B, 64, D] max-pooled over the grid, against every word's embedding [V, D] -> [B, V]."""
     return features.amax(1) @ embedding.T + bias
+
+
+def cells_of(box: tuple[float, float, float]) -> Tensor:
+    """Centre and size of a square in pixels -> the cells [64] of the feature grid whose middles lie in it."""
+    x, y, size = box
+    middle = (torch.arange(FEATURE_GRID) + 0.5) * 64 / FEATURE_GRID
+    return (((middle[:, None] - y).abs() <= size / 2) & ((middle - x).abs() <= size / 2)).flatten()
 
 
 def reconstruction_loss(output: Tensor, image: Tensor, latent: Tensor) -> Tensor:
@@ -91,27 +98,40 @@ class Stage:
 
 
 class EncoderStage(Stage):
-    """Vision tower and word embeddings together: features of an image score the words of its caption."""
+    """Vision tower and word embeddings together.
+
+    Features of an image score the words of its caption, and features of an object's box the words that are true of it:
+    noun, colour, and which side of the other object it is on. Without the second part nothing ties words to places, and
+    the understanding expert never learns directions.
+    """
     trains = ("vision_model.", "understanding.token_embedding.")
 
     def prepare(self):
         vocabulary = self.model.understanding.token_embedding.num_embeddings
-        self.extra = {"word_bias": torch.nn.Parameter(torch.zeros(vocabulary))}
+        self.extra = {"word_bias": torch.nn.Parameter(torch.zeros(vocabulary)),
+                      "region_bias": torch.nn.Parameter(torch.zeros(vocabulary))}
         token = lambda word: self.pack.text.encode(word)[0]
         self.nouns = sorted({token(n) for names in self.pack.nouns for n in names})
-        colour = {c: token(c) for c in COLOURS}
-        self.words = torch.zeros(len(self.pack), vocabulary)
-        for i, (nouns, colours) in enumerate(zip(self.pack.nouns, self.pack.colours)):
-            self.words[i, [token(n) for n in nouns] + [colour[c] for c in colours]] = 1
+        self.cells = torch.zeros(len(self.pack), MAX_OBJECTS, FEATURE_GRID**2, dtype=torch.bool)
+        self.words = torch.zeros(len(self.pack), MAX_OBJECTS, vocabulary, dtype=torch.bool)
+        for i, regions in enumerate(self.pack.regions):
+            for k, (box, words) in enumerate(regions):
+                self.cells[i, k] = cells_of(box)
+                self.words[i, k, [token(w) for w in words]] = True
 
     def loss(self) -> tuple[Tensor, dict]:
         index = self.draw(self.settings["batch"])
         features = self.model.vision_model(self.pack.pixels(index))
-        scores = word_scores(features, self.model.understanding.token_embedding.weight, self.extra["word_bias"])
-        words = self.words[index]
+        embedding = self.model.understanding.token_embedding.weight
+        scores = word_scores(features, embedding, self.extra["word_bias"])
+        words = self.words[index].any(1).float()
         best = scores[:, self.nouns].argmax(1, keepdim=True)
         hit = words[:, self.nouns].gather(1, best).mean().item()
-        return sigmoid_loss(scores, words), {"noun_hit": hit}
+        cells, objects = self.cells[index].float(), self.words[index].any(2)
+        means = (cells @ features / cells.sum(2, keepdim=True).clamp(min=1))[objects]
+        of_regions = sigmoid_loss(means @ embedding.T + self.extra["region_bias"], self.words[index][objects].float())
+        of_images = sigmoid_loss(scores, words)
+        return of_images + of_regions, {"images": of_images.item(), "regions": of_regions.item(), "noun_hit": hit}
 
     def finish(self):
         understanding = self.model.understanding
