@@ -50,9 +50,9 @@ pub struct Args {
     /// Draw a file of prompts in GenEval's format instead
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
-    /// Measure this alone
-    #[arg(long, value_enum)]
-    only: Option<Part>,
+    /// Measure these alone
+    #[arg(long, value_enum, num_args = 1..)]
+    only: Vec<Part>,
     /// Denoising steps [default: the model's own]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
     steps: Option<u16>,
@@ -126,7 +126,7 @@ pub fn run(args: Args) -> Result<()> {
 
 impl Args {
     fn wants(&self, part: Part) -> bool {
-        self.only.is_none_or(|only| only == part)
+        self.only.is_empty() || self.only.contains(&part)
     }
 
     fn scorer(&self) -> Result<Scorer> {

@@ -1,6 +1,7 @@
 //! The `reca` command line.
 
 mod align;
+mod bench;
 mod common;
 mod describe;
 mod drive;
@@ -40,6 +41,7 @@ enum Command {
     Generate(generate::Args),
     Reconstruct(reconstruct::Args),
     Align(align::Args),
+    Bench(bench::Args),
     Eval(eval::Args),
     Export(export::Args),
     Pretrain(pretrain::Args),
@@ -68,6 +70,7 @@ fn run(command: Command) -> ExitCode {
         Command::Generate(args) => generate::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Align(args) => align::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Export(args) => export::run(args),
         Command::Pretrain(args) => pretrain::run(args),

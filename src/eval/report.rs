@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     check::Accuracy,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A share from 0 to 1 with its 95 % interval.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     pub mean: f64,
     pub low: f64,
@@ -28,22 +28,25 @@ pub struct Interval {
 const RESAMPLES: usize = 1000;
 
 /// The mean over `groups` of the mean over each group's units of the share of a unit's outcomes that
-/// are right, and its percentile bootstrap over units (Efron, 1979), the same for the same outcomes.
-/// A unit is a prompt with its pictures, or a scene with its questions. Empty groups do not count.
+/// are right, with its [`bootstrap`] interval. A unit is a prompt with its pictures, or a scene with
+/// its questions.
 pub fn interval(groups: &[Vec<Vec<bool>>]) -> Interval {
     let share =
         |unit: &Vec<bool>| unit.iter().filter(|right| **right).count() as f64 / unit.len().max(1) as f64;
-    let groups: Vec<Vec<f64>> = groups
-        .iter()
-        .filter(|group| !group.is_empty())
-        .map(|group| group.iter().map(share).collect())
-        .collect();
+    let groups: Vec<Vec<f64>> = groups.iter().map(|group| group.iter().map(share).collect()).collect();
+    bootstrap(&groups)
+}
+
+/// The mean over `groups` of each group's mean, and its percentile bootstrap over the groups' units
+/// (Efron, 1979), the same for the same values. Empty groups do not count.
+pub fn bootstrap(groups: &[Vec<f64>]) -> Interval {
+    let groups: Vec<&Vec<f64>> = groups.iter().filter(|group| !group.is_empty()).collect();
     if groups.is_empty() {
         return Interval::default();
     }
     let mean = |values: &mut dyn Iterator<Item = f64>, count: usize| values.sum::<f64>() / count as f64;
     let over_groups = |of_group: &mut dyn FnMut(&Vec<f64>) -> f64| {
-        groups.iter().map(of_group).sum::<f64>() / groups.len() as f64
+        groups.iter().map(|group| of_group(group)).sum::<f64>() / groups.len() as f64
     };
     let random = &mut random::stream(0, 0);
     let mut resampled: Vec<f64> = (0..RESAMPLES)
@@ -120,7 +123,7 @@ pub struct Score {
 }
 
 /// One prompt's verdicts, in the order of the seeds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PromptResult {
     pub prompt: String,
     pub category: Category,
@@ -202,7 +205,7 @@ pub struct UnderstandingScore {
 }
 
 /// Scenes of a tier, redrawn from their understanding embeddings.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReconstructionScore {
     pub tier: PromptTier,
     pub scenes: usize,
@@ -298,7 +301,7 @@ impl DrawingReport {
 }
 
 /// "81.2 [77.0, 85.1]"
-fn percent(interval: &Interval) -> String {
+pub fn percent(interval: &Interval) -> String {
     let Interval { mean, low, high } = interval;
     format!("{:.1} [{:.1}, {:.1}]", 100.0 * mean, 100.0 * low, 100.0 * high)
 }

@@ -153,7 +153,8 @@ impl Stage for EncoderStage {
                 count += 1;
             }
         }
-        let tensor = |values: Vec<f32>, shape| Tensor::<2>::from_data(TensorData::new(values, shape), &device);
+        let tensor =
+            |values: Vec<f32>, shape| Tensor::<2>::from_data(TensorData::new(values, shape), &device);
         let pictures = module.picture_scores(features.clone());
         let regions = module.region_scores(features, tensor(shares, [count, batch * cells]));
         Ok(sigmoid_loss(pictures, tensor(of_pictures, [batch, vocabulary]))

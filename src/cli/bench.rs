@@ -1,0 +1,109 @@
+//! `reca bench`: what Reconstruction Alignment gains, beside its controls, as one table.
+
+mod jobs;
+mod plan;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use reca::{Error, Result};
+
+use self::jobs::Runner;
+use self::plan::{Plan, Row};
+use self::table::Table;
+use crate::common::{ModelArgs, print, write};
+
+const EXAMPLES: &str = "\
+Examples:
+  reca bench reca --out table                     # the table of the README: hours
+  reca bench reca --out quick --seeds 1 --per-category 20 --pictures 2 -- --steps 100
+  reca bench budget --out budget                  # score against steps
+  reca bench reca --out table --rows reca-open sft-sparse
+
+Every row is a `reca align` and a `reca eval`, and each is printed as it starts. What follows -- goes to
+every `reca align`. A call may be stopped at any time; the same command goes on. Below --out:
+table.md, table.json, and a folder a row and training seed with its model, its loss and its report.";
+
+/// Measure alignment against its controls
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// What to measure
+    #[arg(value_enum)]
+    plan: Plan,
+    /// Folder to write to
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Training seeds, from 0
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    seeds: u64,
+    /// Prompts a category and tier
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
+    per_category: u16,
+    /// Pictures a prompt
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pictures: u16,
+    /// Only these rows, the base, and what they build on
+    #[arg(long, value_name = "ROW", num_args = 1..)]
+    rows: Vec<String>,
+    /// Rows at once, each with its share of the threads
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: u16,
+    /// Print the table as one line of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Options of every `reca align`
+    #[arg(last = true, value_name = "OPTIONS")]
+    align: Vec<String>,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let rows = args.plan.rows(&args.rows)?;
+    let base = args.model.folder()?;
+    fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
+    let runner = Runner::new(args.jobs.into())?;
+    let jobs = rows.iter().flat_map(|row| (0..row.seeds(args.seeds)).map(move |seed| (row, seed)));
+    runner.drive(
+        &jobs.collect::<Vec<_>>(),
+        |row, seed| row.folder(&args.out, seed).join(table::REPORT).exists(),
+        |row, seed| args.row(&runner, &base, row, seed),
+    )?;
+    let table = Table::read(&rows, &args.out, args.seeds, &base)?;
+    write(&args.out.join("table.md"), table.markdown().as_bytes())?;
+    write(&args.out.join("table.json"), &serde_json::to_vec_pretty(&table).map_err(Error::internal)?)?;
+    print(args.json, table.markdown().trim_end(), &table)
+}
+
+impl Args {
+    /// Aligns and evaluates one row with one training seed.
+    fn row(&self, runner: &Runner, base: &Path, row: &Row, seed: u64) -> Result<()> {
+        let folder = row.folder(&self.out, seed);
+        let model = row.model(&self.out, seed, base);
+        let mut commands = Vec::new();
+        if let Some(options) = &row.align {
+            let from = row.parent().map_or(base.to_owned(), |parent| parent.model(&self.out, seed, base));
+            let mut align = vec!["align".to_owned()];
+            align.extend(options.iter().chain(&self.align).cloned());
+            align.extend(["--seed".to_owned(), seed.to_string()]);
+            align.extend(["--model".to_owned(), from.display().to_string()]);
+            align.extend(["--out".to_owned(), folder.display().to_string()]);
+            commands.push(align);
+        }
+        let mut eval: Vec<String> =
+            ["eval", "--json", "--only", "drawing", "reconstruction"].map(str::to_owned).into();
+        if row.align.is_none() {
+            eval.push("understanding".to_owned());
+        }
+        eval.extend(["--per-category".to_owned(), self.per_category.to_string()]);
+        eval.extend(["--seeds".to_owned(), self.pictures.to_string()]);
+        eval.extend(["--scorer".to_owned(), base.join("scorer").display().to_string()]);
+        eval.extend(["--model".to_owned(), model.display().to_string()]);
+        eval.extend(["--out".to_owned(), folder.display().to_string()]);
+        commands.push(eval);
+        runner.same(&folder, &commands)?;
+        commands.iter().try_for_each(|command| runner.command(command))
+    }
+}

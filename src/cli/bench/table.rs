@@ -1,0 +1,245 @@
+//! Reads the rows' reports into one table.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use reca::eval::report::{PromptResult, ReconstructionScore, bootstrap, interval, percent};
+use reca::eval::{Category, Interval, PromptTier};
+use reca::weights::directory::WEIGHTS;
+use reca::{Error, Result};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+
+use super::plan::Row;
+use crate::log::Line;
+
+/// What `reca eval` leaves in a row's folder.
+pub const REPORT: &str = "report.json";
+
+/// Parts of the score: a name, a category, and a tier of it.
+const COLUMNS: [(&str, Category, Option<PromptTier>); 8] = [
+    ("single object", Category::SingleObject, None),
+    ("two objects", Category::TwoObject, None),
+    ("counting", Category::Counting, None),
+    ("colours, seen", Category::Colors, Some(PromptTier::Seen)),
+    ("colours, held pairs", Category::Colors, Some(PromptTier::HeldPair)),
+    ("colours, natural-only", Category::Colors, Some(PromptTier::NaturalOnly)),
+    ("position", Category::Position, None),
+    ("attribution", Category::ColorAttr, None),
+];
+
+#[derive(Deserialize)]
+struct Saved {
+    drawing: Drawn,
+    reconstruction: Vec<ReconstructionScore>,
+}
+
+#[derive(Deserialize)]
+struct Drawn {
+    prompts: Vec<PromptResult>,
+}
+
+#[derive(Serialize)]
+pub struct Table {
+    prompts: usize,
+    /// A prompt, for each training seed.
+    pictures: usize,
+    training_seeds: u64,
+    rows: Vec<Scores>,
+    /// Whether every tensor outside the generation expert is the base's, bit by bit, in every row.
+    understanding_unchanged: bool,
+}
+
+/// A row's scores, over all prompts and training seeds.
+#[derive(Serialize)]
+struct Scores {
+    row: String,
+    title: String,
+    overall: Interval,
+    /// Overall of each training seed.
+    by_seed: Vec<f64>,
+    /// Overall less the base's, paired by prompt.
+    gain: Interval,
+    /// In the order of [`COLUMNS`]; empty where the world has no such prompts.
+    parts: Vec<Option<Interval>>,
+    /// Redrawn from embeddings: mean over scenes and seeds, dB, and scenes with nouns, colours right.
+    psnr: f64,
+    nouns: f64,
+    colours: f64,
+    /// Of training, mean over seeds.
+    seconds: f64,
+}
+
+impl Table {
+    pub fn read(rows: &[Row], out: &Path, seeds: u64, base: &Path) -> Result<Self> {
+        let frozen = frozen(base)?;
+        let mut understanding_unchanged = true;
+        let mut scores = Vec::new();
+        let mut of_base = Vec::new();
+        let (mut prompts, mut pictures) = (0, 0);
+        for row in rows {
+            let (mut reports, mut seconds) = (Vec::new(), 0.0);
+            for seed in 0..row.seeds(seeds) {
+                let folder = row.folder(out, seed);
+                let text =
+                    fs::read(folder.join(REPORT)).map_err(|e| Error::bad_input(e).at(folder.display()))?;
+                reports.push(
+                    serde_json::from_slice::<Saved>(&text)
+                        .map_err(|e| Error::bad_input(e).at(folder.display()))?,
+                );
+                seconds += trained(&folder) / row.seeds(seeds) as f64;
+                understanding_unchanged &= self::frozen(&row.model(out, seed, base))? == frozen;
+            }
+            let units = units(&reports);
+            if of_base.is_empty() {
+                (prompts, pictures) = (units.len(), units.first().map_or(0, |unit| unit.rights.len()));
+                of_base.clone_from(&units);
+            }
+            scores.push(Scores::new(row, &reports, &units, &of_base, seconds));
+        }
+        Ok(Self { prompts, pictures, training_seeds: seeds, rows: scores, understanding_unchanged })
+    }
+
+    /// The table in Markdown; shares in per cent.
+    pub fn markdown(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = self.write_markdown(&mut text);
+        text
+    }
+
+    fn write_markdown(&self, out: &mut String) -> std::fmt::Result {
+        let shown = |column: &usize| self.rows.iter().any(|row| row.parts[*column].is_some());
+        let columns: Vec<usize> = (0..COLUMNS.len()).filter(shown).collect();
+        write!(out, "| | overall | against the base |")?;
+        columns.iter().try_for_each(|column| write!(out, " {} |", COLUMNS[*column].0))?;
+        writeln!(out, " redrawn: dB, nouns, colours | training, s |")?;
+        writeln!(out, "|---|---|---|{}---:|---:|", "---:|".repeat(columns.len()))?;
+        for row in &self.rows {
+            write!(out, "| {} | **{}** |", row.title, percent(&row.overall))?;
+            let same = row.gain == Interval::default();
+            let gain = if same { String::new() } else { signed(&row.gain) };
+            write!(out, " {gain} |")?;
+            for column in &columns {
+                let part =
+                    row.parts[*column].map_or(String::new(), |part| format!("{:.1}", 100.0 * part.mean));
+                write!(out, " {part} |")?;
+            }
+            let [nouns, colours] = [row.nouns, row.colours].map(|share| 100.0 * share);
+            writeln!(out, " {:.1}, {nouns:.0}, {colours:.0} | {:.0} |", row.psnr, row.seconds)?;
+        }
+        let Self { prompts, pictures, training_seeds, .. } = self;
+        writeln!(
+            out,
+            "\n{prompts} prompts, {pictures} pictures each of the base; {training_seeds} training seeds. Per cent, with 95 % \
+             intervals by the bootstrap over prompts; against the base, paired by prompt."
+        )?;
+        for row in self.rows.iter().filter(|row| row.by_seed.len() > 1) {
+            let seeds: Vec<_> = row.by_seed.iter().map(|share| format!("{:.1}", 100.0 * share)).collect();
+            writeln!(out, "{}, overall by training seed: {}.", row.title, seeds.join(", "))?;
+        }
+        let unchanged = if self.understanding_unchanged { "is" } else { "IS NOT" };
+        writeln!(
+            out,
+            "Everything outside the generation expert {unchanged} the base's, bit by bit, in every row."
+        )
+    }
+}
+
+/// A prompt with its pictures of all training seeds.
+#[derive(Clone)]
+struct Unit {
+    category: Category,
+    tier: PromptTier,
+    rights: Vec<bool>,
+}
+
+impl Unit {
+    fn share(&self) -> f64 {
+        self.rights.iter().filter(|right| **right).count() as f64 / self.rights.len().max(1) as f64
+    }
+}
+
+/// The reports' prompts, which are the same in each, joined.
+fn units(reports: &[Saved]) -> Vec<Unit> {
+    let mut units: Vec<Unit> = Vec::new();
+    for report in reports {
+        for (index, prompt) in report.drawing.prompts.iter().enumerate() {
+            let rights = prompt.verdicts.iter().map(|verdict| verdict.correct);
+            match units.get_mut(index) {
+                Some(unit) => unit.rights.extend(rights),
+                None => units.push(Unit {
+                    category: prompt.category,
+                    tier: prompt.tier,
+                    rights: rights.collect(),
+                }),
+            }
+        }
+    }
+    units
+}
+
+impl Scores {
+    fn new(row: &Row, reports: &[Saved], units: &[Unit], base: &[Unit], seconds: f64) -> Self {
+        let rights = |units: &[Unit], category: Category, tier: Option<PromptTier>| -> Vec<Vec<bool>> {
+            let fits = |unit: &&Unit| unit.category == category && tier.is_none_or(|tier| tier == unit.tier);
+            units.iter().filter(fits).map(|unit| unit.rights.clone()).collect()
+        };
+        let overall = |units: &[Unit]| interval(&Category::ALL.map(|category| rights(units, category, None)));
+        let gains = Category::ALL.map(|category| {
+            let pairs = units.iter().zip(base).filter(|(unit, _)| unit.category == category);
+            pairs.map(|(unit, base)| unit.share() - base.share()).collect()
+        });
+        let part = |(_, category, tier)| {
+            let rights = rights(units, category, tier);
+            (!rights.is_empty()).then(|| interval(&[rights]))
+        };
+        let redrawn = reports.iter().flat_map(|report| &report.reconstruction);
+        let scenes: usize = redrawn.clone().map(|score| score.scenes).sum();
+        let mean = |of: fn(&ReconstructionScore) -> f64| {
+            redrawn.clone().map(|score| of(score) * score.scenes as f64).sum::<f64>() / scenes.max(1) as f64
+        };
+        Self {
+            row: row.name.clone(),
+            title: row.title.clone(),
+            overall: overall(units),
+            by_seed: reports
+                .iter()
+                .map(|report| overall(&self::units(std::slice::from_ref(report))).mean)
+                .collect(),
+            gain: bootstrap(&gains),
+            parts: COLUMNS.map(part).to_vec(),
+            psnr: mean(|score| score.psnr),
+            nouns: mean(|score| score.nouns.mean),
+            colours: mean(|score| score.colours.mean),
+            seconds,
+        }
+    }
+}
+
+/// "+3.1 [1.0, 5.2]"
+fn signed(Interval { mean, low, high }: &Interval) -> String {
+    format!("{:+.1} [{:+.1}, {:+.1}]", 100.0 * mean, 100.0 * low, 100.0 * high)
+}
+
+/// Seconds of training that a row's log tells of.
+fn trained(folder: &Path) -> f64 {
+    let log = fs::read_to_string(folder.join("log.jsonl")).unwrap_or_default();
+    log.lines()
+        .rev()
+        .find_map(|line| serde_json::from_str::<Line>(line).ok())
+        .map_or(0.0, |line| line.seconds)
+}
+
+/// Names and bytes of a model's tensors outside the generation expert.
+fn frozen(model: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let path = model.join(WEIGHTS);
+    let bytes = fs::read(&path).map_err(|e| Error::bad_input(e).at(path.display()))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::weights_format(e).at(path.display()))?;
+    let outside = file.iter().filter(|(name, _)| !name.starts_with("generation."));
+    let mut tensors: Vec<_> =
+        outside.map(|(name, tensor)| (name.to_owned(), tensor.data().to_vec())).collect();
+    tensors.sort();
+    Ok(tensors)
+}
