@@ -15,7 +15,7 @@ use crate::{
     Error, Result,
     scene::{World, tokenizer_json, vocabulary},
     text::Tokenizer,
-    umm::{Umm, UmmConfig},
+    umm::{Umm, UmmConfig, block::Block},
 };
 
 /// The recipes that come with the crate, by name.
@@ -128,7 +128,7 @@ impl Recipe {
         Tokenizer::from_json(tokenizer_json(&self.world).as_bytes())
     }
 
-    /// A model with random weights from the recipe's seed.
+    /// A model with random weights from the recipe's seed, ready to be trained.
     pub fn init(&self, device: &Device) -> Umm {
         struct Touch;
         impl ModuleVisitor for Touch {
@@ -137,7 +137,8 @@ impl Recipe {
             }
         }
         device.seed(self.seed);
-        let umm = Umm::new(&self.model, device);
+        let mut umm = Umm::new(&self.model, device);
+        umm.understanding.layers = umm.understanding.layers.into_iter().map(Block::attentive).collect();
         umm.visit(&mut Touch);
         umm
     }
@@ -177,6 +178,20 @@ mod tests {
             assert_eq!(recipe.model.understanding.vocab_size, recipe.tokenizer().unwrap().vocab_size());
         }
         assert!(Recipe::named("huge").unwrap_err().message.contains("mini"));
+    }
+
+    #[test]
+    fn understanding_starts_by_matching_like_with_like() {
+        let umm = Recipe::named("nano").unwrap().init(&Device::flex());
+        for layer in &umm.understanding.layers {
+            let [hidden, _] = layer.qkv.weight.dims();
+            let part = |k: usize| layer.qkv.weight.val().narrow(1, k * hidden, hidden).into_data();
+            assert_eq!(part(0), part(1), "queries and keys");
+            assert_ne!(part(0), part(2), "queries and values");
+            let largest = layer.proj.weight.val().abs().max().into_scalar::<f32>();
+            let limit = 0.1 / (hidden as f32).sqrt();
+            assert!(largest <= limit && largest > 0.9 * limit, "{largest} of {limit}");
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ PAD, BOS, EOS = 0, 1, 2
 FEATURE_GRID = 8                    # the stem divides a 64 px image by 8
 MERGED_GRID = FEATURE_GRID // 2     # side of the merged grid, and of the latent grid
 NUM_IMAGE_TOKENS = MERGED_GRID**2   # 16
+RESIDUAL_SCALE = 0.1                # of the understanding expert's residual branches at the start
 
 
 def load_recipe(name: str) -> dict:
@@ -371,7 +372,11 @@ class Umm(nn.Module):
 
     @torch.no_grad()
     def init_weights(self):
-        """Linear and convolution layers keep PyTorch's defaults; what differs is here."""
+        """Linear and convolution layers keep PyTorch's defaults; what differs is here.
+
+        The understanding expert's residual branches start small, and its keys as its queries, so that attention
+        starts by matching like with like (mimetic initialisation, arXiv 2305.09828).
+        """
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
@@ -379,6 +384,11 @@ class Umm(nn.Module):
             nn.init.normal_(table, std=0.02)
         c = self.connector
         c.merge.weight.copy_(torch.eye(c.merge.out_features).repeat(1, 4) / 4)
+        for layer in self.understanding.layers:     # binding depends on it: docs/recipe.md, "Initial weights"
+            layer.proj.weight.mul_(RESIDUAL_SCALE)
+            layer.fc2.weight.mul_(RESIDUAL_SCALE)
+            layer.qkv.weight.unflatten(0, (3, -1))[1] = layer.qkv.weight.unflatten(0, (3, -1))[0]
+            layer.qkv.bias.unflatten(0, (3, -1))[1] = layer.qkv.bias.unflatten(0, (3, -1))[0]
         zero = [c.merge.bias, c.fc2.weight, c.fc2.bias, self.generation.latent_out.weight, self.generation.latent_out.bias]
         for layer in self.generation.layers:
             zero += [layer.adaln.weight, layer.adaln.bias]
