@@ -1,9 +1,11 @@
 """The five training stages. A stage says what it trains, what it needs cached, and what its loss is on one batch."""
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -75,13 +77,19 @@ class Stage:
 
     @torch.no_grad()
     def cached(self, name: str, function, batch: int = 250) -> Tensor:
-        """function(pixels) over the whole pool, as f16; kept on disk while the stage lasts."""
-        path = self.cache / f"{name}.pt"
-        if not path.exists():
+        """function(pixels) over the whole pool, as f16; kept on disk while the stage lasts. Each process does its part."""
+        rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        paths = [self.cache / f"{name}-{k + 1}-of-{processes}.pt" for k in range(processes)]
+        if not paths[rank].exists():
             self.cache.mkdir(parents=True, exist_ok=True)
-            outputs = [function(self.pack.pixels(slice(i, i + batch))).half() for i in range(0, len(self.pack), batch)]
-            torch.save(torch.cat(outputs), path)
-        return torch.load(path)
+            start, end = (len(self.pack) * k // processes for k in (rank, rank + 1))
+            slices = (slice(i, min(i + batch, end)) for i in range(start, end, batch))
+            temporary = paths[rank].with_suffix(".tmp")
+            torch.save(torch.cat([function(self.pack.pixels(s)).half() for s in slices]), temporary)
+            os.replace(temporary, paths[rank])
+        if processes > 1:
+            dist.barrier()
+        return torch.cat([torch.load(path) for path in paths])
 
     def draw(self, count: int) -> np.ndarray:
         return self.rng.integers(0, len(self.pack), count)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
+import torch.multiprocessing
 
 from data import Pack
 from export import export
@@ -35,9 +37,20 @@ def ema_decay(update: int, limit: float) -> float:          # short memory at fi
     return min(limit, (1 + update) / (10 + update))
 
 
+def average_gradients(parameters: list[torch.nn.Parameter], processes: int):
+    """The mean of all processes' gradients, in place: each has done its part of the batch."""
+    if processes > 1:
+        flat = torch.cat([p.grad.flatten() for p in parameters])
+        dist.all_reduce(flat)
+        for p, grad in zip(parameters, flat.div_(processes).split([p.numel() for p in parameters])):
+            p.grad.copy_(grad.view_as(p))
+
+
 class Trainer:
-    def __init__(self, recipe: str, data: Path, out: Path):
-        self.name, self.data, self.out = recipe, data, out
+    """`rank` is this process among `processes` that share every batch; the first one logs and saves."""
+
+    def __init__(self, recipe: str, data: Path, out: Path, rank: int = 0, processes: int = 1):
+        self.name, self.data, self.out, self.rank, self.processes = recipe, data, out, rank, processes
         self.packs: dict[str, Pack] = {}
         out.mkdir(parents=True, exist_ok=True)
         self.config = load_recipe(recipe)["model"]
@@ -51,12 +64,16 @@ class Trainer:
         return self.packs[kind]
 
     def log(self, **record):
+        if self.rank:
+            return
         line = json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in record.items()})
         print(line, flush=True)
         with open(self.out / "log.jsonl", "a") as file:
             file.write(line + "\n")
 
     def save(self, state: dict, ema: dict):
+        if self.rank:
+            return
         temporary = self.out / "checkpoint.tmp"
         torch.save({**state, "model": self.model.state_dict(), "torch_rng": torch.get_rng_state()}, temporary)
         os.replace(temporary, self.out / "checkpoint.pt")
@@ -69,16 +86,22 @@ class Trainer:
             return {"done": []}
         state = torch.load(path, weights_only=False)
         self.model.load_state_dict(state.pop("model"))
-        torch.set_rng_state(state.pop("torch_rng"))
+        rng = state.pop("torch_rng")
+        if self.rank == 0:
+            torch.set_rng_state(rng)
         return state
 
     def run(self, name: str, state: dict):
         recipe = load_recipe(self.name)                     # read here, so that a later stage's numbers can still change
         settings = recipe["stages"][name]
+        settings["batch"] //= self.processes
         pool = settings["pool"]
         started = time.time()
         cache = self.out / "cache" / name
-        stage = STAGES[name](self.model, settings, self.pack(pool["kind"], pool["size"]), recipe["seed"] + ORDER.index(name), cache)
+        seed = recipe["seed"] + ORDER.index(name) + 1000 * self.rank
+        if self.rank:                                       # the first process goes on with the model's seed
+            torch.manual_seed(seed)
+        stage = STAGES[name](self.model, settings, self.pack(pool["kind"], pool["size"]), seed, cache)
         parameters = stage.parameters()
         for p in self.model.parameters():
             p.requires_grad_(False)
@@ -92,7 +115,11 @@ class Trainer:
             step, seconds = state["step"], state["seconds"]
             optimizer.load_state_dict(state["optimizer"])
             ema = state["ema"]
-            stage.rng.bit_generator.state = state["rng"]
+            if self.rank == 0:
+                stage.rng.bit_generator.state = state["rng"]
+            else:
+                stage.rng = np.random.default_rng(seed + step)
+                torch.manual_seed(seed + step)
             for key, value in state["extra"].items():
                 stage.extra[key].data.copy_(value)
         self.log(stage=name, step=step, prepared_in=time.time() - started, parameters=sum(p.numel() for p in parameters))
@@ -106,6 +133,7 @@ class Trainer:
             loss, metrics = stage.loss()
             optimizer.zero_grad()
             loss.backward()
+            average_gradients(parameters, self.processes)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             step += 1
@@ -134,20 +162,33 @@ class Trainer:
         return state
 
 
+def work(rank: int, arguments: argparse.Namespace):
+    torch.set_num_threads(max(1, arguments.threads // arguments.processes))
+    if arguments.processes > 1:
+        dist.init_process_group("gloo", init_method=f"file://{arguments.out.resolve()}/rendezvous", rank=rank,
+                                world_size=arguments.processes)
+    trainer = Trainer(arguments.recipe, arguments.data, arguments.out, rank, arguments.processes)
+    state = trainer.load()
+    for name in ORDER if arguments.stage == "all" else [arguments.stage]:
+        if name not in state["done"]:
+            state = trainer.run(name, state)
+
+
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="mini")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--stage", default="all", choices=["all", *ORDER])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--processes", type=int, default=1, help="share every batch among so many processes")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    trainer = Trainer(arguments.recipe, arguments.data, arguments.out)
-    state = trainer.load()
-    for name in ORDER if arguments.stage == "all" else [arguments.stage]:
-        if name not in state["done"]:
-            state = trainer.run(name, state)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "rendezvous").unlink(missing_ok=True)
+    if arguments.processes == 1:
+        work(0, arguments)
+    else:
+        torch.multiprocessing.spawn(work, (arguments,), arguments.processes)
 
 
 if __name__ == "__main__":
