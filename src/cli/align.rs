@@ -1,27 +1,33 @@
 //! `reca align`: Reconstruction Alignment, and the controls that it is measured against.
 
 mod images;
+mod probes;
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pollster::block_on;
+use reca::eval::{Scorer, scorer::FOLDER};
 use reca::reca::{AlignConfig, AlignStage, ConditionConfig, Method, condition::Source};
 use reca::scene::{Engine, Pool};
 use reca::train::recipe::Recipe;
 use reca::train::stage::Trainer;
 use reca::train::texts::Texts;
+use reca::umm::{Umm, generation::Generation};
 use reca::weights::safetensors::{self, Precision};
 use reca::weights::{ModelFiles, manifest::FileEntry};
 use reca::{Error, Pipeline, Result};
 use serde_json::json;
 
 use self::images::{folder, pool};
+use self::probes::{Outcome, Probes};
 use crate::common::{ModelArgs, print, read_model};
 use crate::drive::{Job, drive, write_whole};
 use crate::log::Log;
 use crate::scene::recipe;
+use crate::scorer::read_scorer;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,8 +36,8 @@ Examples:
   reca align --out runs/control --method sft-sparse
   reca generate \"a yellow broccoli\" --model runs/aligned/model
 
-Below --out: model/ (the aligned model), log.jsonl (step, loss, samples per second), and, while it
-runs, checkpoint.safetensors: a call may be stopped at any time, and the same command goes on.
+Below --out: model/ (the aligned model), log.jsonl (step, loss, samples per second), probes.jsonl
+(with --probe-every: the score of 8 prompts a category and tier by step), and, while it runs, checkpoint.safetensors: a call may be stopped at any time, and the same command goes on.
 
 The controls see the same images for the same steps. sft-sparse fine-tunes on captions by the rule
 the base was trained on; sft-dense on captions that name everything, which labels what is tested;
@@ -86,6 +92,10 @@ pub struct Args {
     /// Weight of the captioned loss on the base's own pool
     #[arg(long, default_value_t = 0.0)]
     lambda_t2i: f32,
+    /// Draw a probe set every so many steps; keep the best expert, and end early when three looks
+    /// in a row find less
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    probe_every: Option<u64>,
     /// Throw away what an earlier call has done
     #[arg(long)]
     fresh: bool,
@@ -182,14 +192,40 @@ pub fn run(args: Args) -> Result<()> {
         checkpoint: checkpoint.clone(),
         anew: "--fresh".to_owned(),
         log: Log::new(&args.out),
+        look_every: args.probe_every,
     };
     let trainer = Trainer::new(stage, pipeline.umm.generation.clone(), config.training.clone());
-    let mut umm = pipeline.umm.clone();
-    umm.generation = drive(trainer, &job, |_, _| Ok(()))?;
-    let weights = block_on(safetensors::save(&umm, Precision::F16))?;
     let aligned = args.out.join("model");
-    for (name, bytes) in (ModelFiles { weights, ..files }).with_manifest()? {
-        write_whole(&aligned.join(name), &bytes)?;
+    let save = |generation: &Generation| -> Result<()> {
+        let umm = Umm { generation: generation.clone(), ..pipeline.umm.clone() };
+        let weights = block_on(safetensors::save(&umm, Precision::F16))?;
+        for (name, bytes) in (ModelFiles { weights, ..files.clone() }).with_manifest()? {
+            write_whole(&aligned.join(name), &bytes)?;
+        }
+        Ok(())
+    };
+    let mut probes = match args.probe_every {
+        Some(_) => {
+            let scorer = Scorer::load(&read_scorer(&model.join(FOLDER))?, &args.model.device()?)?;
+            Some(Probes::new(&pipeline, scorer, &engine, &args.out))
+        }
+        None => None,
+    };
+    let last = drive(trainer, &job, |generation, step| {
+        let Some(probes) = &mut probes else { return Ok(ControlFlow::Continue(())) };
+        let Outcome { overall, best, hopeless } = probes.look(generation, step)?;
+        eprintln!(
+            "step {step}: probes {:.1} %{}",
+            100.0 * overall,
+            if best { ", the best so far" } else { "" }
+        );
+        if best {
+            save(generation)?;
+        }
+        Ok(if hopeless { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    if probes.is_none_or(|probes| probes.is_empty()) {
+        save(&last)?;
     }
     fs::remove_file(&checkpoint).map_err(|e| Error::bad_input(e).at(checkpoint.display()))?;
     let value = json!({ "model": aligned, "method": method, "images": pictures, "steps": args.steps });

@@ -1,6 +1,7 @@
 //! One training run's loop: resume, step, show, log, look, save.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use crate::log::{Line, Log};
 /// Steps a line of the log.
 const LOG_EVERY: u64 = 10;
 const SAVE_EVERY: Duration = Duration::from_secs(60);
-/// Sample sheets a stage.
+/// Looks a stage, where a job does not say how often.
 const LOOKS: u64 = 10;
 
 /// What is trained, and where its files are.
@@ -25,14 +26,16 @@ pub struct Job<'a> {
     /// The option that throws the checkpoint away.
     pub anew: String,
     pub log: Log,
+    /// Steps from look to look; a tenth of all if `None`.
+    pub look_every: Option<u64>,
 }
 
 /// Trains to the end, from the checkpoint if there is one, and leaves one at the end. `look` sees
-/// the result so far and the step a few times.
+/// the result so far and the step a few times, and may end the training.
 pub fn drive<S: Stage>(
     mut trainer: Trainer<S>,
     job: &Job,
-    mut look: impl FnMut(&S::Module, u64) -> Result<()>,
+    mut look: impl FnMut(&S::Module, u64) -> Result<ControlFlow<()>>,
 ) -> Result<S::Module> {
     if job.checkpoint.exists() {
         let failed = |e: Error| e.at(format!("{} ({} trains it anew)", job.checkpoint.display(), job.anew));
@@ -64,8 +67,9 @@ pub fn drive<S: Stage>(
             })?;
             (logged, losses) = (Instant::now(), Vec::new());
         }
-        if report.step * LOOKS / steps != (report.step - 1) * LOOKS / steps {
-            look(trainer.result(), report.step)?;
+        let looks = |step: u64| job.look_every.map_or(step * LOOKS / steps, |every| step / every);
+        if looks(report.step) != looks(report.step - 1) && look(trainer.result(), report.step)?.is_break() {
+            break;
         }
         if saved.elapsed() > SAVE_EVERY || trainer.is_finished() {
             write_whole(&job.checkpoint, &block_on(trainer.checkpoint(&job.run))?)?;
@@ -74,6 +78,11 @@ pub fn drive<S: Stage>(
     }
     bar.finish();
     Ok(trainer.result().clone())
+}
+
+/// For looks that never end a training.
+pub fn go_on((): ()) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 /// A progress bar for `what`, on standard error; hidden where that is no terminal.

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::common::{ModelArgs, print, read_model};
-use crate::drive::{Job, drive, write_whole};
+use crate::drive::{Job, drive, go_on, write_whole};
 use crate::log::Log;
 use crate::scene::recipe;
 
@@ -109,6 +109,7 @@ fn train(args: &TrainArgs) -> Result<()> {
         checkpoint: out.join("scorer.checkpoint.safetensors"),
         anew: "removing it".to_owned(),
         log: Log::new(&out),
+        look_every: None,
     };
     let save = |detector: &Detector| {
         for (name, bytes) in block_on(ScorerFiles::of(&scorer, detector))?.with_manifest()? {
@@ -116,7 +117,8 @@ fn train(args: &TrainArgs) -> Result<()> {
         }
         Ok(())
     };
-    let trained = drive(Trainer::new(stage, detector, config.training), &job, |module, _| save(module))?;
+    let trained =
+        drive(Trainer::new(stage, detector, config.training), &job, |module, _| save(module).map(go_on))?;
     save(&trained)?;
     fs::remove_file(&job.checkpoint).map_err(|e| Error::bad_input(e).at(job.checkpoint.display()))?;
     println!("{}", out.display());

@@ -23,7 +23,7 @@ use reca::{Pipeline, Result};
 
 use super::{Samples, Session};
 use crate::common::{sheet, write_picture};
-use crate::drive::{Job, bar, drive};
+use crate::drive::{Job, bar, drive, go_on};
 use crate::log::Log;
 
 /// Pictures that a frozen part reads at once, and scenes rendered between two looks at the bar.
@@ -38,7 +38,7 @@ impl Session {
         let (scenes, images) = self.samples(config.pool)?;
         let stage = EncoderStage::new(&config, self.recipe.seed, &scenes, images, self.texts.tokenizer())?;
         let trainer = Trainer::new(stage, EncoderModule::of(&self.umm), config.training);
-        drive(trainer, &self.job(StageName::Encoder)?, |_, _| Ok(()))
+        drive(trainer, &self.job(StageName::Encoder)?, |_, _| Ok(go_on(())))
     }
 
     pub(super) fn autoencoder(&mut self) -> Result<Autoencoder> {
@@ -50,7 +50,7 @@ impl Session {
         let trained = drive(trainer, &self.job(StageName::Autoencoder)?, |autoencoder, step| {
             let latents = autoencoder.encode(to_tensor(originals, &self.device));
             let decoded = block_on(from_tensor(autoencoder.decode(latents)))?;
-            self.show(StageName::Autoencoder, step, originals, decoded)
+            self.show(StageName::Autoencoder, step, originals, decoded).map(go_on)
         })?;
         block_on(normalise(trained, &images[..NORMALISED_OVER.min(images.len())]))
     }
@@ -61,7 +61,7 @@ impl Session {
         let features = self.features(&images)?;
         let stage = UnderstandingStage::new(&config, self.recipe.seed, scenes, features, self.texts.clone());
         let trainer = Trainer::new(stage, UnderstandingModule::of(&self.umm), config.training);
-        drive(trainer, &self.job(StageName::Understanding)?, |_, _| Ok(()))
+        drive(trainer, &self.job(StageName::Understanding)?, |_, _| Ok(go_on(())))
     }
 
     pub(super) fn generation(&mut self) -> Result<Generation> {
@@ -87,7 +87,7 @@ impl Session {
         drive(trainer, &self.job(StageName::Generation)?, |generation, step| {
             let pipeline = self.pipeline(Umm { generation: generation.clone(), ..self.umm.clone() })?;
             let drawn = prompts.iter().map(|prompt| finish(pipeline.generate(prompt, &[0], sampler())?));
-            self.show(StageName::Generation, step, originals, drawn.collect::<Result<_>>()?)
+            self.show(StageName::Generation, step, originals, drawn.collect::<Result<_>>()?).map(go_on)
         })
     }
 
@@ -104,7 +104,7 @@ impl Session {
             let redrawn = originals
                 .iter()
                 .map(|original| finish(pipeline.reconstruct(pipeline.embed(original), 0, sampler())?));
-            self.show(StageName::Connector, step, originals, redrawn.collect::<Result<_>>()?)
+            self.show(StageName::Connector, step, originals, redrawn.collect::<Result<_>>()?).map(go_on)
         })
     }
 
@@ -115,6 +115,7 @@ impl Session {
             checkpoint: self.checkpoint(stage),
             anew: format!("--fresh --stage {}", stage.as_str()),
             log: Log::new(&self.out),
+            look_every: None,
         })
     }
 

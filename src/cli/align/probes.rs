@@ -1,0 +1,79 @@
+//! A probe set: prompts that are drawn while a run goes on, so that it ends when it stops helping.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pollster::block_on;
+use reca::eval::{Evaluation, Prompt, PromptSet, Scorer};
+use reca::scene::Engine;
+use reca::umm::generation::Generation;
+use reca::{Error, Pipeline, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::drive::write_whole;
+
+/// Seed of the prompts, apart from those of `reca eval`.
+const SEED: u64 = 0x70_0b_e5;
+/// Prompts a category and tier.
+const PER_CATEGORY: usize = 8;
+/// Looks without a better score, after which a run ends.
+const PATIENCE: usize = 3;
+
+/// What one look found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Look {
+    step: u64,
+    /// GenEval's overall score on the probes, 0 to 1.
+    overall: f64,
+}
+
+/// What came of a look.
+pub struct Outcome {
+    pub overall: f64,
+    /// No earlier look found as much.
+    pub best: bool,
+    /// So many looks found less that the run may end.
+    pub hopeless: bool,
+}
+
+pub struct Probes {
+    pipeline: Pipeline,
+    scorer: Scorer,
+    prompts: Vec<Prompt>,
+    path: PathBuf,
+    looks: Vec<Look>,
+}
+
+impl Probes {
+    /// Keeps the looks in `out/probes.jsonl`, and goes on from those that a run left there.
+    pub fn new(pipeline: &Pipeline, scorer: Scorer, engine: &Engine, out: &Path) -> Self {
+        let prompts = PromptSet::generate(engine, SEED, PER_CATEGORY);
+        let path = out.join("probes.jsonl");
+        let earlier = fs::read_to_string(&path).unwrap_or_default();
+        let looks = earlier.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        Self { pipeline: pipeline.clone(), scorer, prompts, path, looks }
+    }
+
+    /// Whether nothing was looked at.
+    pub fn is_empty(&self) -> bool {
+        self.looks.is_empty()
+    }
+
+    /// Draws the probes with the expert as it is after `step` steps.
+    pub fn look(&mut self, generation: &Generation, step: u64) -> Result<Outcome> {
+        self.looks.retain(|look| look.step < step);
+        let pipeline = self.pipeline.with_generation(generation.clone());
+        let sampler = pipeline.sampling();
+        let mut evaluation =
+            Evaluation::new(&pipeline, &self.scorer, self.prompts.clone(), &[SEED], sampler)?;
+        while block_on(evaluation.advance())?.is_some() {}
+        let overall = evaluation.report().drawing.map_or(0.0, |drawing| drawing.overall.mean);
+        let best = self.looks.iter().all(|look| look.overall < overall);
+        self.looks.push(Look { step, overall });
+        let lines = self.looks.iter().map(|look| serde_json::to_string(look).map_err(Error::internal));
+        write_whole(&self.path, (lines.collect::<Result<Vec<_>>>()?.join("\n") + "\n").as_bytes())?;
+        let highest = self.looks.iter().map(|look| look.overall).fold(f64::MIN, f64::max);
+        let since = self.looks.iter().rev().take_while(|look| look.overall < highest).count();
+        Ok(Outcome { overall, best, hopeless: since >= PATIENCE })
+    }
+}
