@@ -104,6 +104,9 @@ impl Args {
         eval.extend(["--out".to_owned(), folder.display().to_string()]);
         commands.push(eval);
         runner.same(&folder, &commands)?;
+        if folder.join(table::REPORT).exists() {
+            return Ok(());
+        }
         commands.iter().try_for_each(|command| runner.command(command))
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod align;
+mod bench;
 mod errors;
 mod files;
 mod pictures;

@@ -30,8 +30,8 @@ impl Runner {
         Ok(Self { program, jobs, threads: (all / jobs).max(1) })
     }
 
-    /// Does every job that is not done, each after the one that it builds on; the first error ends
-    /// what has not begun.
+    /// Runs every job, each once the one that it builds on is done; the first error ends what has
+    /// not begun.
     pub fn drive(
         &self,
         jobs: &[(&Row, u64)],
@@ -48,9 +48,7 @@ impl Runner {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                if !done(row, *seed)
-                    && let Err(error) = run(row, *seed)
-                {
+                if let Err(error) = run(row, *seed) {
                     stop.store(true, Ordering::Relaxed);
                     failure.lock().unwrap_or_else(|broken| broken.into_inner()).get_or_insert(error);
                 }

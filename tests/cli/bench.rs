@@ -1,0 +1,53 @@
+//! Alignment measured: the bench's table, and the probe set. On the shipped model, whose scorer they need.
+
+use std::fs;
+use std::path::Path;
+
+use super::{Desk, Run};
+
+const FEW: [&str; 6] = ["--count", "8", "--steps", "2", "--batch", "4"];
+
+fn shipped(desk: &Desk, arguments: &[&str]) -> Run {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/models/mini");
+    let at = arguments.iter().position(|word| *word == "--").unwrap_or(arguments.len());
+    desk.bare(&[&arguments[..at], &["--model", model.to_str().unwrap()], &arguments[at..]].concat())
+}
+
+#[test]
+fn the_bench_fills_a_table_and_goes_on_where_it_stopped() {
+    let desk = Desk::new();
+    let bench = |per_category: &str, row: &str| {
+        let small = ["--seeds", "1", "--pictures", "1", "--jobs", "2", "--per-category", per_category];
+        let options = [&["bench", "reca", "--out", "o", "--rows", row][..], &small, &["--"], &FEW];
+        shipped(&desk, &options.concat())
+    };
+    let first = bench("1", "shuffled");
+    assert_eq!(first.err.matches("reca align").count(), 1, "{}", first.err);
+    let table = first.ok();
+    assert!(table.contains("| base |") && table.contains("| RecA, another image's embeddings |"), "{table}");
+    assert!(table.contains("is the base's, bit by bit"), "{table}");
+    assert_eq!(fs::read_to_string(desk.path("o/table.md")).unwrap(), table);
+    assert!(desk.path("o/shuffled-0/model/model.safetensors").exists());
+
+    let again = bench("1", "shuffled");
+    assert!(!again.err.contains("reca align") && !again.err.contains("reca eval"), "{}", again.err);
+    assert_eq!(again.ok(), table);
+    bench("2", "shuffled").fails(1, &["base-0", "other options", "another --out"]);
+    bench("1", "magic").fails(1, &["no row is called \"magic\"", "sft-sparse-reca"]);
+}
+
+#[test]
+fn a_probe_set_keeps_the_best_expert() {
+    let desk = Desk::new();
+    let options = [&["align", "--out", "o", "--probe-every", "1"][..], &FEW].concat();
+    let run = shipped(&desk, &options);
+    assert_eq!(run.err.matches("probes").count(), 2, "{}", run.err);
+    run.ok();
+    assert_eq!(desk.files("o"), ["log.jsonl", "model", "probes.jsonl"]);
+    let looks = fs::read_to_string(desk.path("o/probes.jsonl")).unwrap();
+    let steps: Vec<u64> = looks
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, [1, 2]);
+}
