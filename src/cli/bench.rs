@@ -1,5 +1,6 @@
 //! `reca bench`: what Reconstruction Alignment gains, beside its controls, as one table.
 
+mod figure;
 mod jobs;
 mod plan;
 mod table;
@@ -7,12 +8,14 @@ mod table;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use reca::{Error, Result};
+use reca::scene::Engine;
+use reca::{Error, Pipeline, Result};
 
 use self::jobs::Runner;
 use self::plan::{Plan, Row};
 use self::table::Table;
-use crate::common::{ModelArgs, print, write};
+use crate::common::{ModelArgs, print, read_model, write, write_picture};
+use crate::scorer::world;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,7 +26,8 @@ Examples:
 
 Every row is a `reca align` and a `reca eval`, and each is printed as it starts. What follows -- goes to
 every `reca align`. A call may be stopped at any time; the same command goes on. Below --out:
-table.md, table.json, and a folder a row and training seed with its model, its loss and its report.";
+table.md, table.json, figure.png (the same prompts from the same noise: above the base, below RecA on
+the open pool; figure.txt names them from the left), and a folder a row and training seed with its model, its loss and its report.";
 
 /// Measure alignment against its controls
 #[derive(clap::Args)]
@@ -74,10 +78,22 @@ pub fn run(args: Args) -> Result<()> {
     let table = Table::read(&rows, &args.out, args.seeds, &base)?;
     write(&args.out.join("table.md"), table.markdown().as_bytes())?;
     write(&args.out.join("table.json"), &serde_json::to_vec_pretty(&table).map_err(Error::internal)?)?;
+    if let Some(row) = rows.iter().find(|row| row.name == plan::SHOWN) {
+        args.figure(&row.model(&args.out, 0, &base))?;
+    }
     print(args.json, table.markdown().trim_end(), &table)
 }
 
 impl Args {
+    /// Draws the same prompts by the base and by an aligned model.
+    fn figure(&self, aligned: &Path) -> Result<()> {
+        let base = self.model.open()?;
+        let aligned = Pipeline::new(&read_model(aligned)?, &self.model.device()?)?;
+        let prompts = figure::prompts(&Engine::new(world(&self.model, None)?)?);
+        write_picture(&self.out.join("figure.png"), &figure::draw(&base, &aligned, &prompts)?)?;
+        write(&self.out.join("figure.txt"), (prompts.join("\n") + "\n").as_bytes())
+    }
+
     /// Aligns and evaluates one row with one training seed.
     fn row(&self, runner: &Runner, base: &Path, row: &Row, seed: u64) -> Result<()> {
         let folder = row.folder(&self.out, seed);

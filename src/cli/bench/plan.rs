@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use reca::{Error, Result};
 
+/// The row that the figure shows beside the base.
+pub const SHOWN: &str = "reca-open";
+
 /// Sets of rows.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Plan {
@@ -63,7 +66,7 @@ impl Plan {
         let mut rows = vec![base];
         match self {
             Self::Reca => {
-                let reca = Row::new("reca-open", "RecA, open pool", "--method reca --pool open");
+                let reca = Row::new(SHOWN, "RecA, open pool", "--method reca --pool open");
                 let sft = Row::new("sft-sparse", "captions by the base's own rule", "--method sft-sparse");
                 rows.extend([
                     reca.clone(),
