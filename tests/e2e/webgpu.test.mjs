@@ -1,7 +1,7 @@
 /** The WebGPU build computes what the CPU build and the PyTorch reference compute, on a software
  * adapter; speed is no matter here. */
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 
 import { SWIFTSHADER, launch, open } from './browser.mjs';
@@ -9,17 +9,29 @@ import { distance, golden, goldenImage, largest } from './goldens.mjs';
 import { png } from './images.mjs';
 import { serve } from './server.mjs';
 
+const WORKER = '/pkg/dist/worker.js';
+const overrides = new Map();
+
+/** From now on workers begin with this code, which stands for the machine's driver and adapter. */
+function driver(code) {
+  overrides.set(WORKER, `{${code}}\n${readFileSync(new URL(`../..${WORKER}`, import.meta.url), 'utf8')}`);
+}
+
+/** The software adapter says that it is a hardware one. */
+const HARDWARE = `Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', { get: () => false });`;
+
 const built = existsSync(new URL('../../pkg/dist/webgpu/reca_bg.wasm', import.meta.url));
 
 describe('WebGPU', { skip: built ? false : 'pkg/dist/webgpu is not built', timeout: 600_000 }, () => {
   let server, browser, page, said;
 
   before(async () => {
-    server = await serve();
+    server = await serve(overrides);
     browser = await launch(SWIFTSHADER);
     ({ page, said } = await open(browser.context, `${server.origin}/blank/`));
     await page.evaluate(async () => {
       const { Runtime } = await import('/pkg/dist/runtime.js');
+      globalThis.Runtime = Runtime;
       globalThis.runtimes = {};
       for (const backend of ['cpu', 'webgpu']) {
         runtimes[backend] = await Runtime.create({ backend });
@@ -85,5 +97,85 @@ describe('WebGPU', { skip: built ? false : 'pkg/dist/webgpu is not built', timeo
     });
   }
 
-  test('says nothing on the console', () => assert.deepEqual(said, []));
+  /** What a runtime that chooses for itself says, and how many values it embeds a picture in. */
+  const automatic = () =>
+    page.evaluate(async (file) => {
+      const runtime = await Runtime.create();
+      await runtime.load('/lab/models/nano/');
+      const found = { ...runtime.info(), values: (await runtime.embed(new Uint8Array(file))).length };
+      runtime.dispose();
+      return found;
+    }, picture);
+  let picture;
+
+  test('is chosen by itself on a hardware adapter', async () => {
+    picture = [...(await png(page, goldenImage(0)))];
+    driver(HARDWARE);
+    const { backend, reason } = await automatic();
+    assert.deepEqual([backend, reason], ['webgpu', 'a WebGPU adapter was found']);
+  });
+
+  const FAULTS = {
+    'computes wrongly': [
+      /computes wrongly/,
+      `const { getMappedRange } = GPUBuffer.prototype;
+       GPUBuffer.prototype.getMappedRange = function (...of) {
+         const range = getMappedRange.apply(this, of);
+         if (this.usage & GPUBufferUsage.MAP_READ) new Uint8Array(range).fill(0);
+         return range;
+       };`,
+    ],
+    'throws': [/no pipelines here/, `GPUDevice.prototype.createComputePipeline = () => { throw new Error('no pipelines here'); };`],
+  };
+  for (const [fault, [reason, code]] of Object.entries(FAULTS)) {
+    test(`gives way to the CPU where the driver ${fault}`, async () => {
+      driver(HARDWARE + code);
+      const found = await automatic();
+      assert.equal(found.backend, 'cpu');
+      assert.match(found.reason, /^WebGPU failed: /);
+      assert.match(found.reason, reason);
+      assert.ok(found.values > 0);
+      const forced = await page.evaluate(() => Runtime.create({ backend: 'webgpu' }).catch(({ name, message }) => ({ name, message })));
+      assert.equal(forced.name, 'RecaError');
+      assert.match(forced.message, reason);
+    });
+  }
+
+  test('goes on aligning from the last checkpoint when the device is lost', async () => {
+    driver(`
+      const { requestDevice } = GPUAdapter.prototype;
+      GPUAdapter.prototype.requestDevice = async function (...of) {
+        const device = await requestDevice.apply(this, of);
+        new BroadcastChannel('driver').onmessage = () => device.destroy();
+        return device;
+      };`);
+    const { steps, infos } = await page.evaluate(async () => {
+      const runtime = await Runtime.create({ backend: 'webgpu' });
+      await runtime.load('/lab/models/nano/');
+      await runtime.openWorld('/lab/models/nano/');
+      const infos = [runtime.info()];
+      const steps = [];
+      let lost = false;
+      const options = { steps: 5, batch: 2, checkpoint: 2, publish: 5 };
+      for await (const { step, loss } of runtime.align({ pool: 'open', seed: 1, from: 0, count: 4 }, options)) {
+        if (!Number.isFinite(loss)) throw new Error(`the loss is ${loss}`);
+        steps.push(step);
+        if (step !== 3 || lost) continue;
+        lost = true;
+        new BroadcastChannel('driver').postMessage('lose');
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+      infos.push(runtime.info());
+      await runtime.forget();
+      runtime.dispose();
+      return { steps, infos };
+    });
+    assert.deepEqual(steps, [1, 2, 3, 3, 4, 5]);
+    assert.equal(infos[1].backend, 'webgpu');
+  });
+
+  test('says nothing on the console but of the faults', () => {
+    const known = /no pipelines here|device was lost|unreachable|wgpu|GPU|poison/i;
+    assert.deepEqual(said.filter((line) => !known.test(line)), []);
+  });
 });
