@@ -1,4 +1,6 @@
-//! Where tensors live: WebGPU where there is an adapter, else the CPU.
+//! Where tensors live: WebGPU where there is an adapter that computes rightly, else the CPU.
+
+pub mod check;
 
 use burn::tensor::Device;
 
@@ -25,7 +27,8 @@ pub struct Opened {
 /// Opens a device.
 ///
 /// # Errors
-/// `no_webgpu` if WebGPU was asked for and cannot be had; the message says why.
+/// `no_webgpu` if WebGPU was asked for and cannot be had, or fails [`check::check`]; the message says
+/// why.
 pub async fn open(choice: Choice) -> Result<Opened> {
     match choice {
         Choice::Cpu => cpu("asked for"),
@@ -52,6 +55,8 @@ fn cpu(reason: &str) -> Result<Opened> {
 async fn webgpu() -> Result<Opened> {
     match Device::wgpu_options().init_async().await {
         Ok(device) => {
+            let wrong = |error: crate::Error| crate::Error::new(crate::ErrorCode::NoWebgpu, error.message);
+            check::check(&device).await.map_err(wrong)?;
             Ok(Opened { device, backend: "webgpu", reason: "a WebGPU adapter is there".to_owned() })
         }
         Err(error) => Err(crate::Error::new(crate::ErrorCode::NoWebgpu, error)),

@@ -143,17 +143,36 @@ impl Evaluation {
         seed < SHOWN_SEEDS && self.prompts[..at].iter().filter(alike).count() < SHOWN
     }
 
-    /// The report on what has been drawn so far, prompts that are not finished apart.
-    pub fn report(&self) -> Report {
-        let seeds = self.seeds.len();
-        let results = self.prompts.iter().zip(self.verdicts.chunks_exact(seeds));
-        let results = results.map(|(prompt, verdicts)| PromptResult {
+    /// Prompts that are drawn, not skipped.
+    pub fn prompts(&self) -> &[Prompt] {
+        &self.prompts
+    }
+
+    pub fn skipped(&self) -> &Skipped {
+        &self.skipped
+    }
+
+    /// Prompts that are finished.
+    pub fn finished(&self) -> usize {
+        self.verdicts.len() / self.seeds.len()
+    }
+
+    /// Verdicts on the prompts that are finished.
+    pub fn results(&self) -> Vec<PromptResult> {
+        let results = self.prompts.iter().zip(self.verdicts.chunks_exact(self.seeds.len()));
+        let result = |(prompt, verdicts): (&Prompt, &[Verdict])| PromptResult {
             prompt: prompt.record.prompt.clone(),
             category: prompt.category,
             tier: prompt.tier,
             verdicts: verdicts.to_vec(),
-        });
-        let drawing = DrawingReport::new(results.collect(), &self.seeds, &self.sampler, self.skipped.clone());
+        };
+        results.map(result).collect()
+    }
+
+    /// The report on the prompts that are finished.
+    pub fn report(&self) -> Report {
+        let (results, skipped) = (self.results(), self.skipped.clone());
+        let drawing = DrawingReport::new(results, &self.seeds, &self.sampler, skipped);
         Report { drawing: Some(drawing), ..Report::default() }
     }
 

@@ -1,6 +1,6 @@
 //! Prompts to evaluate drawing with: our own from a seed, or anyone's in GenEval's format.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -176,6 +176,17 @@ impl PromptSet {
         all
     }
 
+    /// `per_category` different prompts for every category, its tiers in turn; the categories take turns
+    /// too, so that the first so many of them are as even as all.
+    pub fn even(engine: &Engine, seed: u64, per_category: usize) -> Vec<Prompt> {
+        let mut cells = ranked(Self::generate(engine, seed, per_category), |p| (p.category, p.tier));
+        cells.sort_by_key(|(rank, prompt)| (prompt.category, *rank, prompt.tier));
+        let mut all = ranked(cells.into_iter().map(|(_, prompt)| prompt), |p| p.category);
+        all.retain(|(rank, _)| *rank < per_category);
+        all.sort_by_key(|(rank, _)| *rank);
+        all.into_iter().map(|(_, prompt)| prompt).collect()
+    }
+
     /// Reads a file in GenEval's format, one JSON object a line. A line without a `tier` of its own
     /// is put into the world's.
     ///
@@ -205,6 +216,20 @@ impl PromptSet {
         }
         Ok(prompts)
     }
+}
+
+/// Each prompt with the number of those before it that have the same key.
+fn ranked<K: Ord>(
+    prompts: impl IntoIterator<Item = Prompt>,
+    key: impl Fn(&Prompt) -> K,
+) -> Vec<(usize, Prompt)> {
+    let mut counts: BTreeMap<K, usize> = BTreeMap::new();
+    let mut rank = |prompt: &Prompt| {
+        let count = counts.entry(key(prompt)).or_default();
+        *count += 1;
+        *count - 1
+    };
+    prompts.into_iter().map(|prompt| (rank(&prompt), prompt)).collect()
 }
 
 /// Draws of a cell before its world is called exhausted.

@@ -24,6 +24,24 @@ pub struct Interval {
     pub high: f64,
 }
 
+impl Interval {
+    /// The interval of a share that `units` independent units have on average (Wilson, 1927). Unlike
+    /// the bootstrap's it stays wide where few units are all right or all wrong.
+    pub fn wilson(mean: f64, units: usize) -> Self {
+        let n = units as f64;
+        if units == 0 {
+            return Self { mean: 0.0, low: 0.0, high: 1.0 };
+        }
+        let square = Z * Z / n;
+        let centre = (mean + square / 2.0) / (1.0 + square);
+        let half = Z / (1.0 + square) * (mean * (1.0 - mean) / n + square / (4.0 * n)).sqrt();
+        Self { mean, low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
+    }
+}
+
+/// Quantile of the normal distribution that leaves 2.5 % on either side.
+const Z: f64 = 1.959_964;
+
 /// Resamples of a bootstrap.
 const RESAMPLES: usize = 1000;
 
@@ -318,6 +336,15 @@ mod tests {
         assert_eq!((one.mean, one.low, one.high), (0.75, 0.5, 1.0));
         assert_eq!(interval(&[right, vec![vec![false]; 3]]).mean, 0.375);
         assert_eq!(interval(&[vec![], vec![vec![true]; 9]]), Interval { mean: 1.0, low: 1.0, high: 1.0 });
+    }
+
+    #[test]
+    fn wilson_by_hand() {
+        // (0.7 + 1.9208 / 10 ± 1.96 · √(0.7 · 0.3 / 10 + 0.9604 / 100)) / 1.3841
+        let Interval { mean, low, high } = Interval::wilson(0.7, 10);
+        assert!(mean == 0.7 && (low - 0.3968).abs() < 1e-4 && (high - 0.8922).abs() < 1e-4, "{low} {high}");
+        let none = Interval::wilson(0.0, 4);
+        assert!(none.low == 0.0 && (none.high - 0.4899).abs() < 1e-4, "{}", none.high);
     }
 
     #[test]

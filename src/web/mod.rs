@@ -4,6 +4,7 @@
 
 mod align;
 mod drawing;
+mod evaluation;
 mod failure;
 mod scenes;
 mod tuned;
@@ -27,6 +28,7 @@ use self::{
 use crate::{
     Error, Pipeline, Result,
     device::{self, Choice, Opened},
+    eval::Scorer,
     image,
     scene::Engine,
     umm::{Decoding, describe::read},
@@ -41,13 +43,14 @@ extern "C" {
 }
 
 /// A device and what lives on it: the model as it was loaded, the same with a tuned generation
-/// expert, and the world that scenes are made of.
+/// expert, the world that scenes are made of, and the scorer of what is drawn.
 #[wasm_bindgen]
 pub struct Runtime {
     opened: Opened,
     base: RefCell<Option<Rc<Pipeline>>>,
     aligned: Rc<RefCell<Option<Rc<Pipeline>>>>,
     world: RefCell<Option<Rc<Engine>>>,
+    scorer: RefCell<Option<Scorer>>,
 }
 
 #[wasm_bindgen]
@@ -63,7 +66,13 @@ impl Runtime {
             Backend::Webgpu => Choice::WebGpu,
         };
         let opened = device::open(choice).await?;
-        Ok(Self { opened, base: RefCell::default(), aligned: Rc::default(), world: RefCell::default() })
+        Ok(Self {
+            opened,
+            base: RefCell::default(),
+            aligned: Rc::default(),
+            world: RefCell::default(),
+            scorer: RefCell::default(),
+        })
     }
 
     /// Which device this is, and why.
@@ -80,11 +89,7 @@ impl Runtime {
     /// # Errors
     /// `weights_hash`, `weights_format`, `weights_shape`.
     pub fn load(&self, files: &FileRecord) -> Result<Ts<ModelInfo>> {
-        let files = ModelFiles::read(|name| {
-            let missing = || Error::weights_format(format!("{name} is missing from the model's files"));
-            let value = Reflect::get(files, &name.into()).map_err(|_| missing())?;
-            Ok(value.dyn_ref::<Uint8Array>().ok_or_else(missing)?.to_vec())
-        })?;
+        let files = ModelFiles::read(|name| file(files, name))?;
         let pipeline = Pipeline::new(&files, &self.opened.device)?;
         let info = ModelInfo {
             image_size: pipeline.config.image_size,
@@ -154,6 +159,13 @@ impl Runtime {
         let data = TensorData::new(embeddings, [1, tokens, hidden]);
         self.redraw(Tensor::from_data(data, &self.opened.device), &options)
     }
+}
+
+/// One of the files.
+fn file(files: &FileRecord, name: &str) -> Result<Vec<u8>> {
+    let missing = || Error::weights_format(format!("{name} is missing from the model's files"));
+    let value = Reflect::get(files, &name.into()).map_err(|_| missing())?;
+    Ok(value.dyn_ref::<Uint8Array>().ok_or_else(missing)?.to_vec())
 }
 
 impl Runtime {

@@ -1,5 +1,7 @@
 //! Options and results with their TypeScript types.
 
+use std::ops::RangeInclusive;
+
 use image::RgbImage;
 use js_sys::Uint8ClampedArray;
 use serde::{Deserialize, Serialize};
@@ -85,12 +87,7 @@ impl DrawOptions {
     pub fn parse(options: Option<Ts<Self>>) -> Result<Self> {
         let options =
             options.map_or_else(|| Ok(Self::default()), |o| o.to_rust()).map_err(Error::bad_input)?;
-        if !(1..=MOST_PICTURES).contains(&options.count) {
-            return Err(Error::bad_input(format!(
-                "count is {}, expected 1 to {MOST_PICTURES}",
-                options.count
-            )));
-        }
+        in_range("count", options.count, 1..=MOST_PICTURES)?;
         Ok(options)
     }
 
@@ -103,6 +100,15 @@ impl DrawOptions {
         let Self { steps, guidance, .. } = *self;
         SamplerConfig { steps, guidance_scale: guidance, ..SamplerConfig::default() }
     }
+}
+
+/// Refuses a number that is out of range.
+pub fn in_range(name: &str, value: u64, range: RangeInclusive<u64>) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = range.into_inner();
+    Err(Error::bad_input(format!("{name} is {value}, expected {least} to {most}")))
 }
 
 /// Most pictures of one drawing.

@@ -122,9 +122,15 @@ test('describes a chosen picture, answers, and redraws it beside the original', 
 
 test('an embedding that is switched off changes what is redrawn', async () => {
   const whole = await pixels('redrawing');
+  const told = await page.evaluateHandle(() => {
+    const status = document.getElementById('redraw-status');
+    const told = [];
+    new MutationObserver(() => told.push(status.textContent)).observe(status, { childList: true });
+    return told;
+  });
   await page.locator('#switches button').nth(5).click();
-  await text('redraw-status', /^Step/);
-  await text('redraw-status', /^Redrawn, PSNR/);
+  // Steps may pass faster than a test can look.
+  await page.waitForFunction((told) => told.some((text) => /^Step/.test(text)) && /^Redrawn/.test(told.at(-1)), told);
   assert.notDeepEqual(await pixels('redrawing'), whole);
   assert.match(page.url(), /#redraw\?.*off=5/);
 });
@@ -155,6 +161,25 @@ test('aligns, redraws the probes, and offers the aligned weights', async () => {
   assert.notDeepEqual(await pixels('probe-aligned-4'), await pixels('probe-base-4'));
   assert.ok(await page.locator('#export').isEnabled());
   assert.match(await text('chart-note', /./), /^Mean/);
+});
+
+test('counts right pictures before and after, on the same prompts', async () => {
+  await page.selectOption('#score-prompts', '4');
+  const height = () => page.evaluate(() => document.getElementById('align').scrollHeight);
+  const before = await height();
+  await page.click('#score-start');
+  await text('score-status', /^Counted\./);
+  for (const weights of ['base', 'aligned']) {
+    assert.match(await text(`score-${weights}-colors`, /of 4/), /^\d+\d+ to \d+, \d of 4$/);
+    assert.match(await text(`score-${weights}-overall`, /to/), /^\d+ to \d+/);
+  }
+  assert.equal(await text('score-base-counting', /./), '–');
+  assert.equal(await height(), before);
+  await page.selectOption('#score-prompts', '40');
+  await page.click('#score-start');
+  await text('score-status', /^Base: prompt/);
+  await page.click('#score-stop');
+  await text('score-status', /^Stopped/);
 });
 
 test('moves between panels by keyboard, and fits 320 pixels', async () => {

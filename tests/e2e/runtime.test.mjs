@@ -173,6 +173,46 @@ test('makes the same scenes again, with their captions', async () => {
 const SCENES = { pool: 'open', seed: 5, from: 0, count: 16 };
 const OPTIONS = { steps: 12, batch: 4, learningRate: 1e-3, seed: 2 };
 
+const EVALUATION = { perCategory: 3, seeds: 2, seed: 4, steps: 2 };
+
+test('counts right pictures by category and tier, the same for the same seed', async () => {
+  const closed = await code(() => runtime.evaluate({}).next());
+  assert.deepEqual([closed.code, closed.message], ['bad_input', 'no scorer is opened yet']);
+  const [made, again] = await page.evaluate(
+    async ([model, options]) => {
+      await runtime.openScorer(model);
+      const counted = async () => {
+        const made = [];
+        for await (const counts of runtime.evaluate(options)) made.push(counts);
+        return made;
+      };
+      return [await counted(), (await counted()).at(-1)];
+    },
+    [MODEL, EVALUATION],
+  );
+  const last = made.at(-1);
+  assert.deepEqual(made.map(({ done }) => done), Array.from({ length: last.prompts }, (_, index) => index + 1));
+  assert.deepEqual(last, again);
+  assert.deepEqual(last.categories.map(({ category }) => category), ['single_object', 'two_object', 'colors', 'position', 'color_attr']);
+  for (const { category, tier, prompts, pictures, correct, share } of last.categories) {
+    assert.deepEqual([tier, pictures], [undefined, 2 * prompts]);
+    const tiers = last.tiers.filter((tally) => tally.category === category);
+    assert.equal(tiers.reduce((sum, tally) => sum + tally.correct, 0), correct);
+    assert.ok(share.mean === correct / pictures && share.low <= share.mean && share.mean <= share.high && share.low < share.high);
+  }
+  assert.ok(last.tiers.some(({ tier }) => tier === 'natural_only'));
+});
+
+test('a signal ends an evaluation within one step', async () => {
+  const failed = await code(async (options) => {
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), 300);
+    for await (const _ of runtime.evaluate({ ...options, steps: 1000, signal: controller.signal })) throw new Error('it went on');
+  }, EVALUATION);
+  assert.equal(failed.code, 'aborted');
+  assert.equal((await code((options) => runtime.evaluate({ ...options, seeds: 5 }).next(), EVALUATION)).code, 'bad_input');
+});
+
 test('alignment lowers the loss and changes what is drawn', async () => {
   const found = await page.evaluate(
     async ([scenes, options]) => {

@@ -8,6 +8,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 /** URL prefix to folder; the longest prefix wins. */
 const FOLDERS = {
+  '/lab/models/nano/scorer/': 'www/models/mini/scorer',
   '/lab/models/nano/': 'tests/goldens/nano',
   '/lab/': 'www/dist',
   '/pkg/': 'pkg',

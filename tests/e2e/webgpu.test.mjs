@@ -1,7 +1,7 @@
 /** The WebGPU build computes what the CPU build and the PyTorch reference compute, on a software
  * adapter; speed is no matter here. */
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 
 import { SWIFTSHADER, launch, open } from './browser.mjs';
@@ -9,17 +9,29 @@ import { distance, golden, goldenImage, largest } from './goldens.mjs';
 import { png } from './images.mjs';
 import { serve } from './server.mjs';
 
+const WORKER = '/pkg/dist/worker.js';
+const overrides = new Map();
+
+/** From now on workers begin with this code, which stands for the machine's driver and adapter. */
+function driver(code) {
+  overrides.set(WORKER, `{${code}}\n${readFileSync(new URL(`../..${WORKER}`, import.meta.url), 'utf8')}`);
+}
+
+/** The software adapter says that it is a hardware one. */
+const HARDWARE = `Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', { get: () => false });`;
+
 const built = existsSync(new URL('../../pkg/dist/webgpu/reca_bg.wasm', import.meta.url));
 
 describe('WebGPU', { skip: built ? false : 'pkg/dist/webgpu is not built', timeout: 600_000 }, () => {
   let server, browser, page, said;
 
   before(async () => {
-    server = await serve();
+    server = await serve(overrides);
     browser = await launch(SWIFTSHADER);
     ({ page, said } = await open(browser.context, `${server.origin}/blank/`));
     await page.evaluate(async () => {
       const { Runtime } = await import('/pkg/dist/runtime.js');
+      globalThis.Runtime = Runtime;
       globalThis.runtimes = {};
       for (const backend of ['cpu', 'webgpu']) {
         runtimes[backend] = await Runtime.create({ backend });
@@ -85,5 +97,52 @@ describe('WebGPU', { skip: built ? false : 'pkg/dist/webgpu is not built', timeo
     });
   }
 
-  test('says nothing on the console', () => assert.deepEqual(said, []));
+  /** What a runtime that chooses for itself says, and how many values it embeds a picture in. */
+  const automatic = () =>
+    page.evaluate(async (file) => {
+      const runtime = await Runtime.create();
+      await runtime.load('/lab/models/nano/');
+      const found = { ...runtime.info(), values: (await runtime.embed(new Uint8Array(file))).length };
+      runtime.dispose();
+      return found;
+    }, picture);
+  let picture;
+
+  test('is chosen by itself on a hardware adapter', async () => {
+    picture = [...(await png(page, goldenImage(0)))];
+    driver(HARDWARE);
+    const { backend, reason } = await automatic();
+    assert.deepEqual([backend, reason], ['webgpu', 'a WebGPU adapter was found']);
+  });
+
+  const FAULTS = {
+    'computes wrongly': [
+      /computes wrongly/,
+      `const { getMappedRange } = GPUBuffer.prototype;
+       GPUBuffer.prototype.getMappedRange = function (...of) {
+         const range = getMappedRange.apply(this, of);
+         if (this.usage & GPUBufferUsage.MAP_READ) new Uint8Array(range).fill(0);
+         return range;
+       };`,
+    ],
+    'throws': [/no pipelines here/, `GPUDevice.prototype.createComputePipeline = () => { throw new Error('no pipelines here'); };`],
+  };
+  for (const [fault, [reason, code]] of Object.entries(FAULTS)) {
+    test(`gives way to the CPU where the driver ${fault}`, async () => {
+      driver(HARDWARE + code);
+      const found = await automatic();
+      assert.equal(found.backend, 'cpu');
+      assert.match(found.reason, /^WebGPU failed: /);
+      assert.match(found.reason, reason);
+      assert.ok(found.values > 0);
+      const forced = await page.evaluate(() => Runtime.create({ backend: 'webgpu' }).catch(({ name, message }) => ({ name, message })));
+      assert.equal(forced.name, 'RecaError');
+      assert.match(forced.message, reason);
+    });
+  }
+
+  test('says nothing on the console but of the faults', () => {
+    const known = /no pipelines here|device was lost|unreachable|wgpu|GPU|poison/i;
+    assert.deepEqual(said.filter((line) => !known.test(line)), []);
+  });
 });

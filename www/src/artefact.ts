@@ -1,6 +1,6 @@
 /** Which of the two wasm builds to fetch: the small one for the CPU, or the one with WebGPU. */
 import type * as Wasm from '@reca/web/cpu';
-import { RecaError, failure } from './error';
+import { type Failure, RecaError, failure } from './error';
 import type { Backend, RuntimeInfo } from './protocol';
 
 export type Artefact = typeof Wasm;
@@ -22,11 +22,16 @@ interface Gpu {
   requestAdapter(options: { powerPreference: string }): Promise<Adapter | null>;
 }
 
+/** Longest that a device may take to be opened and to show that it computes rightly. */
+const TRIAL_SECONDS = 30;
+
+type OnFatal = (failure: Failure) => void;
+
 /**
  * Opens the backend that is asked for. `auto` takes WebGPU where a hardware adapter is found and
- * works, else the CPU; `info.reason` says why.
+ * computes rightly, else the CPU; `info.reason` says why. `onFatal` is told when it breaks down.
  */
-export async function open(backend: Backend, onFatal: (message: string) => void): Promise<Opened> {
+export async function open(backend: Backend, onFatal: OnFatal): Promise<Opened> {
   if (backend === 'cpu') return start('cpu', 'asked for', onFatal);
   if (backend === 'webgpu') return start('webgpu', 'asked for', onFatal);
   const obstacle = await webgpuObstacle();
@@ -48,11 +53,7 @@ async function webgpuObstacle(): Promise<string | null> {
   return null;
 }
 
-async function start(
-  name: 'cpu' | 'webgpu',
-  reason: string,
-  onFatal: (message: string) => void,
-): Promise<Opened> {
+async function start(name: 'cpu' | 'webgpu', reason: string, onFatal: OnFatal): Promise<Opened> {
   const build = BUILDS[`../../pkg/dist/${name}/reca.js`];
   if (!build) throw new RecaError('no_webgpu', `this page has no ${name} build`);
   const wasm = await build();
@@ -61,7 +62,29 @@ async function start(
   } catch (thrown) {
     throw new RecaError('network', `the ${name} build could not be loaded: ${failure(thrown).message}`);
   }
-  wasm.onFatal(onFatal);
-  const runtime = await wasm.Runtime.create(name);
+  const runtime = await onTrial(wasm, name, onFatal);
   return { wasm, runtime, info: { ...runtime.info(), reason } };
+}
+
+/** A runtime that has shown that it works; until then its breaking down is only this call's failure. */
+async function onTrial(wasm: Artefact, name: 'cpu' | 'webgpu', onFatal: OnFatal): Promise<Wasm.Runtime> {
+  const trial = Promise.withResolvers<never>();
+  const fail: OnFatal = ({ code, message }) => trial.reject(new RecaError(code, message));
+  let listener = fail;
+  wasm.onFatal((message) => listener({ code: 'internal', message }));
+  const late = setTimeout(() => fail({ code: 'no_webgpu', message: `no answer within ${TRIAL_SECONDS} s` }), TRIAL_SECONDS * 1000);
+  // What the program throws in a task of its own goes to no promise, and would end the connection to the page.
+  const broken = (event: ErrorEvent) => {
+    event.preventDefault();
+    fail({ code: 'internal', message: event.message });
+  };
+  self.addEventListener('error', broken);
+  try {
+    const runtime = await Promise.race([wasm.Runtime.create(name), trial.promise]);
+    listener = onFatal;
+    return runtime;
+  } finally {
+    clearTimeout(late);
+    self.removeEventListener('error', broken);
+  }
 }

@@ -5,8 +5,12 @@ import type { ModelFiles, Progress } from './protocol';
 const MANIFEST = 'manifest.json';
 const FILES = ['config.json', 'tokenizer.json', 'preprocessor_config.json', 'model.safetensors'];
 
-/** What the data engine needs; only training and samples ask for it. */
+/** What the data engine needs; only training, samples and evaluation ask for it. */
 const WORLD = ['world.json', 'sprites.png'];
+
+/** The folder of what judges drawings, and its files. */
+const SCORER = 'scorer/';
+const SCORER_FILES = [MANIFEST, 'config.json', 'model.safetensors'];
 
 interface Manifest {
   /** `gzip` is the size of `NAME.gzip`, where the host has the file compressed too. */
@@ -38,8 +42,17 @@ export async function download(
 }
 
 /** Fetches the files of a model directory that scenes are made from. */
-export async function downloadWorld(base: string, signal: AbortSignal): Promise<ModelFiles> {
-  const files = WORLD.map(async (name) => [name, await fetchBytes(new URL(name, folder(base)), signal, () => {})]);
+export function downloadWorld(base: string, signal: AbortSignal): Promise<ModelFiles> {
+  return downloadAll(WORLD, folder(base), signal);
+}
+
+/** Fetches the scorer of a model directory. */
+export function downloadScorer(base: string, signal: AbortSignal): Promise<ModelFiles> {
+  return downloadAll(SCORER_FILES, `${folder(base)}${SCORER}`, signal);
+}
+
+async function downloadAll(names: string[], directory: string, signal: AbortSignal): Promise<ModelFiles> {
+  const files = names.map(async (name) => [name, await fetchBytes(new URL(name, directory), signal, () => {})]);
   return Object.fromEntries(await Promise.all(files)) as ModelFiles;
 }
 

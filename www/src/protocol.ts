@@ -1,9 +1,9 @@
 /** What the page and the worker say to each other. The page asks, the worker answers each request
  * once, in order; drawings and alignments are pulled a step at a time. */
-import type { AlignOptions, Backend, DrawOptions, ModelInfo, RuntimeInfo, Weights } from '@reca/web/cpu';
+import type { AlignOptions, Backend, DrawOptions, EvaluateOptions, Evaluated, ModelInfo, RuntimeInfo, Share, Tally, Weights } from '@reca/web/cpu';
 import type { Failure } from './error';
 
-export type { AlignOptions, Backend, DrawOptions, ModelInfo, RuntimeInfo, Weights };
+export type { AlignOptions, Backend, DrawOptions, EvaluateOptions, Evaluated, ModelInfo, RuntimeInfo, Share, Tally, Weights };
 
 /** The files of a model directory by name, `manifest.json` among them. */
 export type ModelFiles = Record<string, Uint8Array>;
@@ -56,6 +56,7 @@ export interface Calls {
   /** From the URL of a model directory, or from its files. */
   load: [{ source: string | ModelFiles }, ModelInfo];
   openWorld: [{ source: string | ModelFiles }, void];
+  openScorer: [{ source: string | ModelFiles }, void];
   scenes: [{ range: SceneRange }, Scene[]];
   describe: [{ image: Uint8Array; question: string }, string];
   embed: [{ image: Uint8Array }, Float32Array];
@@ -68,6 +69,10 @@ export interface Calls {
   /** One step; the last one answers with the pictures and ends the drawing. */
   advance: [{ drawing: number; preview: boolean }, Frame];
   free: [{ drawing: number }, void];
+  evaluateBegin: [{ evaluation: number; options: EvaluateOptions }, void];
+  /** One denoising step of a prompt's pictures; the counts when it finishes the prompt. */
+  evaluateStep: [{ evaluation: number }, Evaluated | null];
+  evaluateEnd: [{ evaluation: number }, void];
   alignBegin: [{ run: AlignRun; resume: boolean }, { step: number; steps: number }];
   alignStep: [{ publish: boolean; save: boolean }, AlignStep];
   alignEnd: [object, void];

@@ -11,6 +11,8 @@ import type {
   AlignStep,
   Backend,
   DrawOptions,
+  EvaluateOptions,
+  Evaluated,
   Frame,
   ModelFiles,
   ModelInfo,
@@ -27,6 +29,7 @@ export type {
   AlignRun,
   AlignStep,
   Backend,
+  Evaluated,
   Frame,
   ModelFiles,
   ModelInfo,
@@ -34,6 +37,8 @@ export type {
   RuntimeInfo,
   Scene,
   SceneRange,
+  Share,
+  Tally,
   Weights,
 } from './protocol';
 
@@ -74,18 +79,22 @@ export interface AligningOptions extends Cancellable, Partial<AlignOptions> {
   onProgress?: (progress: Progress) => void;
 }
 
+export interface EvaluatingOptions extends Cancellable, Partial<EvaluateOptions> {}
+
 /** Crashes of the worker that one alignment gets over. */
 const RESTARTS = 3;
 
 export class Runtime {
   #connection: Connection;
   #info: RuntimeInfo;
-  #drawings = 0;
+  /** Drawings and evaluations begun. */
+  #begun = 0;
   #disposed = false;
   /** What a new worker needs to be as this one. */
   #backend: Backend = 'auto';
   #model: string | ModelFiles | null = null;
   #world: string | ModelFiles | null = null;
+  #scorer: string | ModelFiles | null = null;
 
   private constructor(connection: Connection, info: RuntimeInfo) {
     this.#connection = connection;
@@ -123,6 +132,13 @@ export class Runtime {
     const world = resolved(source);
     await this.#connection.call('openWorld', { source: world }, { signal });
     this.#world = world;
+  }
+
+  /** Opens the scorer of a model directory, which `evaluate` judges drawings with. */
+  async openScorer(source: string | URL | ModelFiles, { signal }: Cancellable = {}): Promise<void> {
+    const scorer = resolved(source);
+    await this.#connection.call('openScorer', { source: scorer }, { signal });
+    this.#scorer = scorer;
   }
 
   /** Makes pictures with their captions; the same range is always the same pictures. */
@@ -208,6 +224,26 @@ export class Runtime {
     }
   }
 
+  /**
+   * Draws prompts in GenEval's categories and counts the pictures that show what they ask for, a prompt
+   * a turn. World and scorer must be open. The same options are the same prompts and noise for any
+   * weights. Leaving the loop, or the signal, ends it within one denoising step.
+   */
+  async *evaluate({ signal, ...options }: EvaluatingOptions = {}): AsyncGenerator<Evaluated, void, void> {
+    const evaluation = ++this.#begun;
+    try {
+      await this.#connection.call('evaluateBegin', { evaluation, options }, { signal });
+      for (;;) {
+        const counts = await this.#connection.call('evaluateStep', { evaluation }, { signal });
+        if (!counts) continue;
+        yield counts;
+        if (counts.done === counts.prompts) return;
+      }
+    } finally {
+      this.#connection.call('evaluateEnd', { evaluation }).catch(() => {});
+    }
+  }
+
   /** The alignment of which a checkpoint is stored on this machine, or null. */
   stored({ signal }: Cancellable = {}): Promise<AlignRun | null> {
     return this.#connection.call('alignStored', {}, { signal });
@@ -264,13 +300,14 @@ export class Runtime {
     this.#info = await this.#connection.call('create', { backend: this.#backend });
     if (this.#model) await this.#connection.call('load', { source: this.#model });
     if (this.#world) await this.#connection.call('openWorld', { source: this.#world });
+    if (this.#scorer) await this.#connection.call('openScorer', { source: this.#scorer });
   }
 
   async *#draw(
     begin: (drawing: number, options: DrawOptions) => Promise<void>,
     { preview = 1, signal, ...options }: DrawingOptions,
   ): AsyncGenerator<Frame, void, void> {
-    const drawing = ++this.#drawings;
+    const drawing = ++this.#begun;
     try {
       await begin(drawing, options as DrawOptions);
       for (let step = 1; ; step++) {

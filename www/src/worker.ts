@@ -1,10 +1,10 @@
 /** The dedicated worker: owns the wasm instance, the device and the model. One request is worked on
  * at a time, in the order of asking; cancelling means not pulling a drawing any further. */
-import type { Drawing } from '@reca/web/cpu';
+import type { Drawing, Evaluation } from '@reca/web/cpu';
 import * as align from './align';
 import { type Opened, open } from './artefact';
-import { RecaError, failure } from './error';
-import { download, downloadWorld } from './model';
+import { type Failure, RecaError, failure } from './error';
+import { download, downloadScorer, downloadWorld } from './model';
 import * as store from './store';
 import type { Answer, Arguments, CallName, Frame, FromWorker, ToWorker } from './protocol';
 
@@ -23,13 +23,14 @@ const KEPT = '.kept';
 let opened: Opened | null = null;
 let queue = Promise.resolve();
 const drawings = new Map<number, Drawing>();
+const evaluations = new Map<number, Evaluation>();
 const controllers = new Map<number, AbortController>();
 
 const post = (message: FromWorker) => self.postMessage(message);
 
 const handlers: Handlers = {
   async create({ backend }) {
-    opened = await open(backend, (message) => post({ type: 'fatal', error: { code: 'internal', message } }));
+    opened = await open(backend, (error) => post({ type: 'fatal', error }));
     return opened.info;
   },
   async load({ source }, { id, signal }) {
@@ -45,6 +46,9 @@ const handlers: Handlers = {
       return bytes;
     };
     runtime().openWorld(file('world.json'), file('sprites.png'));
+  },
+  async openScorer({ source }, { signal }) {
+    runtime().openScorer(typeof source === 'string' ? await downloadScorer(source, signal) : source);
   },
   scenes({ range: { pool, seed, from, count } }) {
     const [number, first] = [BigInt(seed), BigInt(from)];
@@ -78,6 +82,20 @@ const handlers: Handlers = {
   free({ drawing }) {
     drawings.get(drawing)?.free();
     drawings.delete(drawing);
+  },
+  evaluateBegin({ evaluation, options }) {
+    evaluations.set(evaluation, runtime().evaluate(options));
+  },
+  async evaluateStep({ evaluation: number }) {
+    const evaluation = evaluations.get(number);
+    if (!evaluation) throw new RecaError('bad_input', 'this evaluation has ended');
+    const { done } = evaluation;
+    await evaluation.advance();
+    return evaluation.done > done ? evaluation.counts() : null;
+  },
+  evaluateEnd({ evaluation }) {
+    evaluations.get(evaluation)?.free();
+    evaluations.delete(evaluation);
   },
   alignBegin: ({ run, resume }, { id, signal }) =>
     align.begin(instance(), run, resume, signal, (progress) => post({ type: 'progress', id, progress })),
@@ -113,12 +131,19 @@ self.addEventListener('message', ({ data }: MessageEvent<ToWorker>) => {
       const value = await handler(request, { id, signal: controller.signal });
       post({ type: 'done', id, value });
     } catch (thrown) {
-      post({ type: 'failed', id, error: failure(thrown) });
+      const error = failure(thrown);
+      if (isFatal(error)) post({ type: 'fatal', error });
+      else post({ type: 'failed', id, error });
     } finally {
       controllers.delete(id);
     }
   });
 });
+
+/** Whether the device has gone. Then calls may fail as defects before it is said to be lost. */
+function isFatal({ code }: Failure): boolean {
+  return code === 'device_lost' || (code === 'internal' && opened?.info.backend === 'webgpu');
+}
 
 function instance(): Opened {
   if (!opened) throw new RecaError('bad_input', 'the runtime is not created yet');

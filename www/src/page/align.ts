@@ -1,11 +1,12 @@
 /** The experiment: alignment in the tab, watched by its loss and by probe prompts. */
 import type { AlignPictures, AlignRun, Runtime } from '../runtime';
 import { chart } from './chart';
-import { Screen, button, element, input, make } from './dom';
+import { Screen, button, duration, element, input, make } from './dom';
 import type { Lab } from './lab';
 import { Probes } from './probes';
 import { attempt, facts } from './report';
 import { picture } from './samples';
+import { scores } from './score';
 import { bind, state } from './state';
 import { weights } from './weights';
 
@@ -21,6 +22,7 @@ export async function alignPanel(lab: Lab): Promise<void> {
   const number = (id: string) => Number(value(id));
   const probes = new Probes();
   const ready = weights(lab, () => redrawAligned());
+  scores(lab);
   let controller: AbortController | null = null;
 
   async function redrawAligned(): Promise<void> {
@@ -56,6 +58,8 @@ export async function alignPanel(lab: Lab): Promise<void> {
     status.textContent = 'The base draws the probe prompts…';
     await probes.draw(runtime, 'base', number('align-seed'), signal);
     const losses: number[] = [];
+    let info = runtime.info();
+    let restarted = '';
     const every = number('align-every');
     const begun = performance.now();
     let training = 0;
@@ -72,15 +76,20 @@ export async function alignPanel(lab: Lab): Promise<void> {
       const each = training / losses.length / 1000;
       chart(losses, losses.length + all - step);
       bar.value = step / all;
-      const note = unsaved ? ' It cannot be resumed: the browser’s storage is full.' : '';
-      status.textContent = `Step ${step} of ${all}, ${(1 / each).toFixed(2)} steps a second, ${left((all - step) * each)} left.${note}`;
+      if (runtime.info() !== info) {
+        info = runtime.info();
+        lab.badge(runtime);
+        restarted = ' The device broke down once; a new one went on from the last checkpoint.';
+      }
+      const note = unsaved ? ' It cannot be resumed: the browser’s storage is full.' : restarted;
+      status.textContent = `Step ${step} of ${all}, ${(1 / each).toFixed(2)} steps a second, ${duration((all - step) * each)} left.${note}`;
       if (step % every === 0 || step === all) {
         ready(true);
         await probes.draw(runtime, 'aligned', number('align-seed'), signal);
       }
     }
     await runtime.forget({ signal });
-    status.textContent = `Aligned in ${left((performance.now() - begun) / 1000)}, probes included. The aligned weights can be chosen under Draw, too.`;
+    status.textContent = `Aligned in ${duration((performance.now() - begun) / 1000)}, probes included. The aligned weights can be chosen under Draw, too.`;
   }
 
   async function thumbnails(runtime: Runtime, pictures: AlignPictures, signal: AbortSignal): Promise<void> {
@@ -125,7 +134,7 @@ export async function alignPanel(lab: Lab): Promise<void> {
   );
   bind('align', {
     method: 'method', steps: 'align-steps', batch: 'align-batch', rate: 'align-rate', pictures: 'align-count',
-    pool: 'align-pool', every: 'align-every', seed: 'align-seed',
+    pool: 'align-pool', prompts: 'score-prompts', each: 'score-pictures', every: 'align-every', seed: 'align-seed',
   });
   void offerResume();
 
@@ -148,14 +157,10 @@ export async function alignPanel(lab: Lab): Promise<void> {
   const { align: recorded } = await lab.recorded;
   if (!recorded || state.get('align', 'steps') || controller) return;
   recordedMark.hidden = false;
-  status.textContent = `${recorded.steps} steps on ${recorded.pictures} pictures, ${left(recorded.seconds)}, as they went once.`;
+  status.textContent = `${recorded.steps} steps on ${recorded.pictures} pictures, ${duration(recorded.seconds)}, as they went once.`;
   chart(recorded.losses, recorded.losses.length);
   for (const [index, { base, aligned }] of recorded.probes.entries()) {
     probes.show(index, 'base', await createImageBitmap(await picture(base)));
     probes.show(index, 'aligned', await createImageBitmap(await picture(aligned)));
   }
-}
-
-function left(seconds: number): string {
-  return seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`;
 }

@@ -22,10 +22,13 @@ export interface Recorded {
 
 export class Lab {
   info: ModelInfo | null = null;
+  /** Whether there are aligned weights. */
+  aligned = false;
   readonly recorded: Promise<Recorded>;
   #ready = Promise.withResolvers<Runtime>();
   #model = '';
   #world: Promise<void> | null = null;
+  #scorer: Promise<void> | null = null;
 
   constructor() {
     this.recorded = fetch('recorded/recorded.json').then((answer) => answer.json() as Promise<Recorded>);
@@ -50,16 +53,14 @@ export class Lab {
       const { backend, model } = parameters();
       this.#model = `models/${model}/`;
       const runtime = await Runtime.create({ backend });
-      const { backend: chosen, reason, version } = runtime.info();
-      const name = `${chosen === 'webgpu' ? 'WebGPU' : 'CPU'}: ${reason}`;
-      Object.assign(facts, { version, backend: name, model });
+      Object.assign(facts, { version: runtime.info().version, model });
       this.info = await runtime.load(this.#model, {
         onProgress({ loaded, total }) {
           bar.value = loaded / total;
           badge.textContent = `loading ${megabytes(loaded)} of ${megabytes(total)} MB`;
         },
       });
-      badge.textContent = name;
+      this.badge(runtime);
       this.#ready.resolve(runtime);
     } catch (thrown) {
       badge.textContent = 'no model';
@@ -70,11 +71,33 @@ export class Lab {
     }
   }
 
+  /** Says what is computed on, and why. */
+  badge(runtime: Runtime): void {
+    const { backend, reason } = runtime.info();
+    facts['backend'] = `${backend === 'webgpu' ? 'WebGPU' : 'CPU'}: ${reason}`;
+    element('backend', HTMLElement).textContent = facts['backend'];
+  }
+
   /** Opens the data engine's world at its first use. */
   async world(): Promise<Runtime> {
     const runtime = await this.runtime;
     this.#world ??= runtime.openWorld(this.#model);
-    await this.#world;
+    // One that failed is tried again.
+    await this.#world.catch((thrown) => {
+      this.#world = null;
+      throw thrown;
+    });
+    return runtime;
+  }
+
+  /** Opens the world and the scorer at their first use. */
+  async scorer(): Promise<Runtime> {
+    const runtime = await this.world();
+    this.#scorer ??= runtime.openScorer(this.#model);
+    await this.#scorer.catch((thrown) => {
+      this.#scorer = null;
+      throw thrown;
+    });
     return runtime;
   }
 }

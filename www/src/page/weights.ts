@@ -8,6 +8,8 @@ export function weights(lab: Lab, changed: () => Promise<void>): (there: boolean
   const kept = element('kept', HTMLSelectElement);
 
   function ready(there: boolean): void {
+    lab.aligned = there;
+    document.dispatchEvent(new CustomEvent('aligned'));
     for (const id of ['keep', 'export', 'reset']) button(id).disabled = !there;
     const option = element('weights', HTMLSelectElement).querySelector<HTMLOptionElement>('[value=aligned]');
     if (option) option.disabled = !there;

@@ -1,0 +1,101 @@
+/** Before and after, counted: a table of GenEval's categories that fills prompt by prompt. */
+import type { Evaluated, Share, Weights } from '../runtime';
+import { button, duration, element, make } from './dom';
+import type { Lab } from './lab';
+import { attempt } from './report';
+
+const ROWS: Record<string, string> = {
+  single_object: 'One object',
+  two_object: 'Two objects',
+  counting: 'Counts',
+  colors: 'Colours',
+  position: 'Places',
+  color_attr: 'Colours of two',
+  overall: 'Overall',
+};
+const COLUMNS: Weights[] = ['base', 'aligned'];
+
+export function scores(lab: Lab): void {
+  const status = element('score-status', HTMLElement);
+  const bar = element('score-bar', HTMLProgressElement);
+  const [start, stop] = [button('score-start'), button('score-stop')];
+  const number = (id: string) => Number((document.getElementById(id) as HTMLInputElement).value);
+  const cells = new Map<string, HTMLTableCellElement>();
+  let controller: AbortController | null = null;
+  /** The base's counts, which stay right for the same settings. */
+  let base: { settings: string; counts: Evaluated } | null = null;
+
+  const rows = Object.entries(ROWS).map(([row, name]) => {
+    const columns = COLUMNS.map((weights) => {
+      const cell = make('td', { id: `score-${weights}-${row}`, textContent: '–' });
+      cells.set(`${weights} ${row}`, cell);
+      return cell;
+    });
+    return make('tr', {}, make('th', { scope: 'row', textContent: name }), ...columns);
+  });
+  element('scores-rows', HTMLTableSectionElement).replaceChildren(...rows);
+
+  function clear(weights: Weights): void {
+    for (const row of Object.keys(ROWS)) cells.get(`${weights} ${row}`)?.replaceChildren('–');
+  }
+
+  function show(weights: Weights, row: string, { mean, low, high }: Share, counted: string): void {
+    const range = make('small', { textContent: `${percent(low)} to ${percent(high)}${counted}` });
+    cells.get(`${weights} ${row}`)?.replaceChildren(percent(mean), range);
+  }
+
+  function fill(weights: Weights, { categories, overall }: Evaluated): void {
+    for (const { category, share, correct, pictures } of categories) {
+      show(weights, category, share, `, ${correct} of ${pictures}`);
+    }
+    show(weights, 'overall', overall, '');
+  }
+
+  async function count(signal: AbortSignal): Promise<void> {
+    const options = { perCategory: number('score-prompts'), seeds: number('score-pictures'), seed: number('align-seed') };
+    const settings = JSON.stringify(options);
+    if (!lab.loaded) status.textContent = 'The model is still on its way…';
+    const runtime = await lab.scorer();
+    const columns = COLUMNS.filter((weights) => weights === 'base' || lab.aligned);
+    COLUMNS.forEach(clear);
+    let skipped = 0;
+    for (const weights of columns) {
+      if (weights === 'base' && base?.settings === settings) {
+        fill('base', base.counts);
+        continue;
+      }
+      const begun = performance.now();
+      for await (const counts of runtime.evaluate({ ...options, weights, signal })) {
+        fill(weights, counts);
+        const { done, prompts } = counts;
+        bar.value = done / prompts;
+        const left = (((performance.now() - begun) / 1000) * (prompts - done)) / done;
+        status.textContent = `${weights === 'base' ? 'Base' : 'Aligned'}: prompt ${done} of ${prompts}, ${duration(left)} left.`;
+        if (weights === 'base' && done === prompts) base = { settings, counts };
+        skipped = counts.skipped;
+      }
+    }
+    const without = skipped ? ` ${skipped} prompts with words that it does not know are left out.` : '';
+    status.textContent = `Counted.${without}${lab.aligned ? '' : ' Align, and count again for the second column.'}`;
+  }
+
+  element('score-form', HTMLFormElement).addEventListener('submit', (event) => {
+    event.preventDefault();
+    const current = new AbortController();
+    controller = current;
+    [start.disabled, stop.disabled] = [true, false];
+    void attempt(() => count(current.signal)).finally(() => {
+      if (current.signal.aborted) status.textContent = 'Stopped; what is counted so far stays.';
+      else if (!status.textContent?.startsWith('Counted')) status.textContent = 'Not counted.';
+      [start.disabled, stop.disabled] = [false, true];
+      controller = null;
+    });
+  });
+  stop.addEventListener('click', () => controller?.abort());
+  // Counts of other weights than there are now would mislead.
+  document.addEventListener('aligned', () => {
+    if (!controller) clear('aligned');
+  });
+}
+
+const percent = (share: number) => String(Math.round(100 * share));
