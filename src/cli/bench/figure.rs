@@ -1,6 +1,6 @@
 //! The same prompts from the same noise, before and after.
 
-use image::RgbImage;
+use image::{RgbImage, imageops};
 use pollster::block_on;
 use reca::eval::{Category, PromptSet, PromptTier};
 use reca::scene::Engine;
@@ -12,6 +12,8 @@ use crate::common::sheet;
 const FIRST: &str = "a yellow broccoli";
 /// Seed of prompts and noise, apart from the evaluation's.
 const SEED: u64 = 12;
+/// Enlargement of the pictures.
+const SCALE: u32 = 2;
 /// Prompts of a category and tier.
 const SHARES: [(Category, PromptTier, usize); 5] = [
     (Category::Colors, PromptTier::NaturalOnly, 3),
@@ -42,5 +44,7 @@ pub fn draw(base: &Pipeline, aligned: &Pipeline, prompts: &[String]) -> Result<R
         while drawing.advance() {}
         pictures.extend(block_on(drawing.images())?);
     }
-    Ok(sheet(&pictures, words.len() as u32))
+    let sheet = sheet(&pictures, words.len() as u32);
+    let (width, height) = sheet.dimensions();
+    Ok(imageops::resize(&sheet, SCALE * width, SCALE * height, imageops::FilterType::CatmullRom))
 }
