@@ -141,6 +141,39 @@ describe('WebGPU', { skip: built ? false : 'pkg/dist/webgpu is not built', timeo
     });
   }
 
+  test('goes on aligning from the last checkpoint when the device is lost', async () => {
+    driver(`
+      const { requestDevice } = GPUAdapter.prototype;
+      GPUAdapter.prototype.requestDevice = async function (...of) {
+        const device = await requestDevice.apply(this, of);
+        new BroadcastChannel('driver').onmessage = () => device.destroy();
+        return device;
+      };`);
+    const { steps, infos } = await page.evaluate(async () => {
+      const runtime = await Runtime.create({ backend: 'webgpu' });
+      await runtime.load('/lab/models/nano/');
+      await runtime.openWorld('/lab/models/nano/');
+      const infos = [runtime.info()];
+      const steps = [];
+      let lost = false;
+      const options = { steps: 5, batch: 2, checkpoint: 2, publish: 5 };
+      for await (const { step, loss } of runtime.align({ pool: 'open', seed: 1, from: 0, count: 4 }, options)) {
+        if (!Number.isFinite(loss)) throw new Error(`the loss is ${loss}`);
+        steps.push(step);
+        if (step !== 3 || lost) continue;
+        lost = true;
+        new BroadcastChannel('driver').postMessage('lose');
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+      infos.push(runtime.info());
+      await runtime.forget();
+      runtime.dispose();
+      return { steps, infos };
+    });
+    assert.deepEqual(steps, [1, 2, 3, 3, 4, 5]);
+    assert.equal(infos[1].backend, 'webgpu');
+  });
+
   test('says nothing on the console but of the faults', () => {
     const known = /no pipelines here|device was lost|unreachable|wgpu|GPU|poison/i;
     assert.deepEqual(said.filter((line) => !known.test(line)), []);
