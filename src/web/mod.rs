@@ -3,6 +3,8 @@
 //! go out as `ImageData`. Every failure is an `Error` named `RecaError` with a stable `code`.
 
 mod align;
+#[cfg(feature = "bench")]
+mod bench;
 mod drawing;
 mod evaluation;
 mod failure;

@@ -114,6 +114,8 @@ const handlers: Handlers = {
   exportWeights: ({ weights }) => runtime().exportWeights(weights),
   importWeights: ({ bytes }) => runtime().importWeights(bytes),
   reset: () => runtime().reset(),
+  // Initialising once more only gives what is there.
+  memory: async () => (await instance().wasm.default()).memory.buffer.byteLength,
 };
 
 self.addEventListener('message', ({ data }: MessageEvent<ToWorker>) => {
