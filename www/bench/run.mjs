@@ -13,7 +13,7 @@ import { serve } from '../../tests/e2e/server.mjs';
 const { chromium } = createRequire(new URL('../package.json', import.meta.url))('playwright-core');
 
 /** Wall time that a turn takes at least, so that the processor time's ticks of 10 ms are small beside it. */
-const TURN_MS = 400;
+const TURN_MS = 1000;
 
 const { values: options, positionals } = parseArgs({
   options: { rounds: { type: 'string', default: '9' }, json: { type: 'string' } },
