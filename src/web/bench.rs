@@ -59,8 +59,12 @@ impl Parts {
         let shape = [times.len(), config.latent_tokens(), config.autoencoder.latent_channels];
         let latents = |values| Tensor::from_data(TensorData::new(values, shape), &self.device);
         let batch = Batch { clean: latents(clean), noise: latents(noise), times, context };
-        let config =
-            TrainingConfig { steps: 1 << 40, learning_rate: LEARNING_RATE, warmup: 0, ..TrainingConfig::default() };
+        let config = TrainingConfig {
+            steps: 1 << 40,
+            learning_rate: LEARNING_RATE,
+            warmup: 0,
+            ..TrainingConfig::default()
+        };
         Ok(Training(Trainer::new(batch, self.base.umm.generation.clone(), config)))
     }
 }
