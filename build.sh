@@ -91,10 +91,10 @@ need_reference() {
     fi
 }
 
-# artefact FEATURES FOLDER: one wasm build with its JavaScript. Only as a cdylib alone is it optimised as a whole.
+# artefact FEATURES FOLDER: one wasm build with its JavaScript.
 artefact() {
     say "building for the browser: $1"
-    cargo rustc --target $WASM --profile web --lib --crate-type cdylib --no-default-features --features "$1"
+    cargo build --target $WASM --profile web --lib --no-default-features --features "$1"
     wasm-bindgen --target web --out-name reca --out-dir "$2" target/$WASM/web/reca.wasm
 }
 
