@@ -29,3 +29,5 @@ pub mod scorer;
 pub mod texts;
 #[cfg(feature = "scene")]
 pub mod understanding;
+#[cfg(feature = "scene")]
+pub mod words;
