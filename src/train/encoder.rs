@@ -9,12 +9,13 @@ use std::sync::Arc;
 use burn::{
     module::{Module, Param},
     nn::{Embedding, Initializer},
-    tensor::{Tensor, TensorData, activation::softplus},
+    tensor::{Tensor, TensorData},
 };
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    objective::sigmoid_loss,
     pool::{self, PoolConfig},
     stage::{Stage, TrainingConfig},
 };
@@ -162,13 +163,6 @@ impl Stage for EncoderStage {
     }
 }
 
-/// Binary cross-entropy of sigmoid(`scores`), summed over words and averaged over rows
-/// (SigLIP, section 3.2).
-fn sigmoid_loss(scores: Tensor<2>, shown: Tensor<2>) -> Tensor<1> {
-    let rows = scores.dims()[0] as f32;
-    (softplus(scores.clone(), 1.0) - scores * shown).sum() / rows
-}
-
 /// Each object's box with its noun, its colour and the first word of its relation to the other.
 fn regions(scene: &Scene, tokenizer: &Tokenizer) -> Result<Vec<Region>> {
     let id = |word: &str| {
@@ -201,8 +195,6 @@ fn cells(object: &SceneObject) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
-
     use super::*;
 
     #[test]
@@ -211,16 +203,5 @@ mod tests {
         let object =
             SceneObject { noun, style, colour: None, natural_colour: None, cx: 16, cy: 40, size: 20 };
         assert_eq!(cells(&object), [33, 34, 41, 42]);
-    }
-
-    #[test]
-    fn sigmoid_loss_by_hand() {
-        let device = Device::flex();
-        let scores = Tensor::<2>::from_floats([[0.0, 2.0], [-1.0, 0.0]], &device);
-        let shown = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 1.0]], &device);
-        let bce = |x: f32| (1.0 + x.exp()).ln();
-        let expected = (bce(-0.0) + bce(2.0) + bce(-1.0) + bce(0.0)) / 2.0;
-        let found = sigmoid_loss(scores, shown).into_scalar::<f32>();
-        assert!((found - expected).abs() < 1e-6, "{found} {expected}");
     }
 }
