@@ -99,7 +99,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     for stage in StageName::CONTRASTIVE {
         if session.selected.contains(&stage) {
-            session.contrastive(stage)?;
+            session.stage(stage)?;
         }
     }
     if !StageName::ALL.iter().any(|stage| session.selected.contains(stage)) {
