@@ -90,8 +90,7 @@ impl DualEncoder {
     /// `bad_input` for a checkpoint of the vision tower alone.
     pub fn logits(&self, images: Tensor<2>, texts: Tensor<2>) -> Result<Tensor<2>> {
         let scale = self.logit_scale.as_ref().ok_or_else(no_text)?.val().exp();
-        let cosines = normalise(images).matmul(normalise(texts).transpose());
-        let scaled = cosines * scale.unsqueeze();
+        let scaled = cosines(images, texts) * scale.unsqueeze();
         Ok(match &self.logit_bias {
             Some(bias) => scaled + bias.val().unsqueeze(),
             None => scaled,
@@ -102,6 +101,11 @@ impl DualEncoder {
     pub fn scores(&self, logits: Tensor<2>) -> Tensor<2> {
         if self.logit_bias.is_some() { activation::sigmoid(logits) } else { activation::softmax(logits, 1) }
     }
+}
+
+/// Cosines of every row of one with every row of the other, `[images, texts]`.
+pub fn cosines(images: Tensor<2>, texts: Tensor<2>) -> Tensor<2> {
+    normalise(images).matmul(normalise(texts).transpose())
 }
 
 /// Rows of length 1.

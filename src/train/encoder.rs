@@ -15,9 +15,10 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    objective::sigmoid_loss,
     pool::{self, PoolConfig},
     stage::{Stage, TrainingConfig},
-    words::{sigmoid_loss, words_of},
+    words::words_of,
 };
 use crate::{
     Result,

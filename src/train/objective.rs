@@ -2,7 +2,7 @@
 
 use burn::{
     nn::loss::CrossEntropyLossConfig,
-    tensor::{Device, Int, Tensor, TensorData},
+    tensor::{Device, Int, Tensor, TensorData, activation::softplus},
 };
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -98,4 +98,30 @@ pub fn scores_at(understanding: &Understanding, states: Tensor<3>, positions: &[
 fn integers(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
     let count = values.len();
     Tensor::from_data(TensorData::new(values, [count]), device)
+}
+
+/// Binary cross-entropy of sigmoid(`scores`), summed over columns and averaged over rows
+/// (SigLIP, section 3.2).
+///
+/// # Shapes
+/// - `scores`, `shown`: `[rows, columns]`; `shown` is 1 where a row's picture shows the column's text
+pub fn sigmoid_loss(scores: Tensor<2>, shown: Tensor<2>) -> Tensor<1> {
+    let rows = scores.dims()[0] as f32;
+    (softplus(scores.clone(), 1.0) - scores * shown).sum() / rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sigmoid_loss_by_hand() {
+        let device = Device::flex();
+        let scores = Tensor::<2>::from_floats([[0.0, 2.0], [-1.0, 0.0]], &device);
+        let shown = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 1.0]], &device);
+        let bce = |x: f32| (1.0 + x.exp()).ln();
+        let expected = (bce(-0.0) + bce(2.0) + bce(-1.0) + bce(0.0)) / 2.0;
+        let found = sigmoid_loss(scores, shown).into_scalar::<f32>();
+        assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+    }
 }

@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     cache::Cache,
-    objective::{Exchange, answer_loss, answer_loss_from, scores_at},
+    objective::{Exchange, answer_loss, answer_loss_from, scores_at, sigmoid_loss},
     pool::{Mixture, PoolConfig},
     stage::{Stage, TrainingConfig},
     texts::Texts,
-    words::{sigmoid_loss, words_of},
+    words::words_of,
 };
 use crate::{
     Result, random,
