@@ -46,14 +46,16 @@ impl Encoders {
     }
 
     /// Plans a load. `files`: config.json and, as far as the checkpoint has them, tokenizer.json,
-    /// tokenizer_config.json and preprocessor_config.json. `headers` and `sizes`: the JSON header and
-    /// the size in bytes of each weight file. Without tokenizer.json only the vision tower is loaded.
+    /// tokenizer_config.json and preprocessor_config.json. `names`, `headers` and `sizes` of each weight
+    /// file: the header is its JSON, the size in bytes. Without tokenizer.json only the vision tower is
+    /// loaded.
     ///
     /// # Errors
     /// `weights_format`, `weights_shape`; `out_of_memory` with the figures if it will not fit.
     pub fn load(
         &self,
         files: &FileRecord,
+        names: Vec<String>,
         headers: Vec<Uint8Array>,
         sizes: Vec<f64>,
     ) -> Result<EncoderLoading> {
@@ -67,10 +69,10 @@ impl Encoders {
             .filter(|_| config.text.is_some())
             .map(|json| TextTokenizer::new(&json, settings.as_deref(), &config))
             .transpose()?;
-        let headers = headers
+        let headers = names
             .iter()
-            .zip(sizes)
-            .map(|(json, size)| Header::parse(&json.to_vec(), size as u64))
+            .zip(headers.iter().zip(sizes))
+            .map(|(name, (json, size))| Header::parse(&json.to_vec(), size as u64).map_err(|e| e.at(name)))
             .collect::<Result<Vec<_>>>()?;
         let parts = if tokenizer.is_some() { Parts::All } else { Parts::Vision };
         let loading = Loading::new(&config, &headers, parts, &self.0.device)?;
@@ -180,13 +182,14 @@ impl EncoderLoading {
     }
 }
 
-/// The length of the JSON header that follows the first 8 bytes of a weight file, bytes.
+/// The length of the JSON header that follows the first 8 bytes of a weight file, bytes; `size` is the
+/// file's.
 ///
 /// # Errors
 /// `weights_format` if this is no safetensors file.
 #[wasm_bindgen(js_name = headerLength)]
-pub fn header_length(prefix: &[u8], size: f64) -> Result<f64> {
-    Ok(Header::length(prefix, size as u64)? as f64)
+pub fn header_length(name: &str, prefix: &[u8], size: f64) -> Result<f64> {
+    Ok(Header::length(prefix, size as u64).map_err(|e| e.at(name))? as f64)
 }
 
 /// The names of the weight files that `model.safetensors.index.json` lists.

@@ -72,8 +72,9 @@ test('another picture and other labels are asked about anew', async () => {
   await page.locator('#label-bars li', { hasText: 'fox' }).waitFor();
   const first = await bars();
   assert.notDeepEqual(first, before);
+  const cosines = await text('map-note', /^Cosines/);
   await page.locator('#see-samples button').nth(2).click();
-  await page.waitForFunction((first) => document.getElementById('label-bars').textContent !== first, await page.locator('#label-bars').textContent());
+  await page.waitForFunction((cosines) => document.getElementById('map-note').textContent !== cosines, cosines);
   assert.equal((await bars()).length, 2);
 });
 

@@ -71,9 +71,9 @@ async function run({ build, backend, checkpoint, images, width, wide, wideWidth,
   const index = await fetched(`${checkpoint}/model.safetensors.index.json`);
   const names = index ? wasm.shards(index) : ['model.safetensors'];
   const weights = await Promise.all(names.map((name) => fetched(`${checkpoint}/${name}`)));
-  const headers = weights.map((file) => file.subarray(8, 8 + wasm.headerLength(file.subarray(0, 8), file.length)));
+  const headers = weights.map((file, i) => file.subarray(8, 8 + wasm.headerLength(names[i], file.subarray(0, 8), file.length)));
   const device = await wasm.Encoders.create(backend);
-  const loading = device.load(files, headers, Float64Array.from(weights, ({ length }) => length));
+  const loading = device.load(files, names, headers, Float64Array.from(weights, ({ length }) => length));
   for (let piece = loading.next(); piece; piece = loading.next()) {
     loading.accept(weights[piece.file].subarray(piece.from, piece.to));
   }

@@ -17,6 +17,8 @@ const CONFIG = 'config.json';
 const OPTIONAL = ['tokenizer.json', 'tokenizer_config.json', 'preprocessor_config.json'];
 const WEIGHTS = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
+/** Bytes before a weight file's header. */
+const PREFIX = 8;
 
 let encoder: Wasm.Encoder | null = null;
 /** The picture that was asked about last: questions about one picture come one after the other. */
@@ -30,12 +32,14 @@ const handlers: Handlers<EncoderCalls> = {
     const weights = await weightFiles(files, wasm);
     const headers: Uint8Array[] = [];
     for (const [name, file] of weights) {
-      headers.push(await header(name, file, wasm));
+      const length = wasm.headerLength(name, await file.read(0, PREFIX), file.size);
+      headers.push(await file.read(PREFIX, PREFIX + length));
       // A server may not like many downloads at once.
       if (weights.length > 1) file.close();
     }
     const sizes = Float64Array.from(weights, ([, { size }]) => size);
-    const loading = runtime.load(small, headers, sizes);
+    const names = weights.map(([name]) => name);
+    const loading = runtime.load(small, names, headers, sizes);
     for (let piece = loading.next(); piece; piece = loading.next()) {
       const { file, from, to } = piece;
       signal.throwIfAborted();
@@ -88,18 +92,6 @@ async function weightFiles(files: Checkpoint, wasm: typeof Wasm): Promise<[strin
   }
   return found;
 }
-
-async function header(name: string, file: WeightFile, wasm: typeof Wasm): Promise<Uint8Array> {
-  try {
-    const length = wasm.headerLength(await file.read(0, PREFIX), file.size);
-    return await file.read(PREFIX, PREFIX + length);
-  } catch (thrown) {
-    throw thrown instanceof Error && 'code' in thrown ? Object.assign(thrown, { message: `${name}: ${thrown.message}` }) : thrown;
-  }
-}
-
-/** Bytes before a weight file's header. */
-const PREFIX = 8;
 
 /** The picture through the vision tower. */
 async function look(image: Uint8Array): Promise<Wasm.EncodedPicture> {

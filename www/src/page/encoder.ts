@@ -3,7 +3,7 @@ import { Encoder, type EncoderProgress, RecaError } from '../runtime';
 import { button, element, input } from './dom';
 import { Likeness } from './likeness';
 import { fail } from './report';
-import { bind } from './state';
+import { bind, state } from './state';
 
 /** Returns what makes a picture the one to ask about. */
 export function encoderPart(): (image: Blob) => void {
@@ -95,6 +95,7 @@ export function encoderPart(): (image: Blob) => void {
   });
   element('map-of', HTMLSelectElement).addEventListener('change', () => void attempt(() => likeness.map()));
   bind('understand', { encoder: 'encoder-url', labels: 'labels' });
+  element('encoder', HTMLDetailsElement).open = state.get('understand', 'encoder') !== null;
   return (image) => {
     picture = image;
     void attempt(look);
