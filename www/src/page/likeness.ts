@@ -60,12 +60,12 @@ function range({ values }: CosineMap): { low: number; high: number; at: number }
   return { low, high, at: values.indexOf(high) };
 }
 
-/** One pixel a patch, from dark blue to bright yellow, through which the picture shows. */
+/** One pixel a patch, from dark blue to bright yellow; the brighter, the more of the picture shows through. */
 function coloured({ rows, columns, values }: CosineMap, low: number, high: number): ImageData {
   const picture = new ImageData(columns, rows);
   values.forEach((value, i) => {
     const share = high > low ? (value - low) / (high - low) : 0.5;
-    picture.data.set([255 * share, 30 + 200 * share, 90 - 60 * share, 190], 4 * i);
+    picture.data.set([255 * share, 30 + 200 * share, 90 - 60 * share, 210 - 100 * share], 4 * i);
   });
   return picture;
 }
