@@ -19,7 +19,7 @@ Usage: $NAME VERB
   test                        everything that CI runs; the last line is "N passed, N failed"
   lint                        formatting and clippy, natively and for the browser
   bench                       speed of a training step, beside PyTorch's, and of the data engine
-  pkg                         both wasm builds and the npm package, into pkg/dist
+  pkg                         the wasm builds and the npm package, into pkg/dist
   sprites                     rebuild the archives of drawings from their npm packages
   goldens                     rebuild the numbers that the tests compare with, by the PyTorch reference
   clean                       remove everything that was built or installed here
@@ -89,23 +89,33 @@ need_reference() {
     fi
 }
 
-# wasm BACKEND: one wasm build with its JavaScript, into pkg/dist/BACKEND.
+# wasm NAME FEATURES MOST: one wasm build with its JavaScript, into pkg/dist/NAME, of at most MOST bytes compressed.
 wasm() {
     say "building for the browser: $1"
-    cargo build --target $WASM --profile web --lib --no-default-features --features "$1,scene"
+    cargo build --target $WASM --profile web --lib --no-default-features --features "$2"
     wasm-bindgen --target web --out-name reca --out-dir "pkg/dist/$1" target/$WASM/web/reca.wasm
-    local most=1300000 size
-    [ "$1" = cpu ] || most=6000000
+    local size
     size=$(gzip -9c "pkg/dist/$1/reca_bg.wasm" | wc -c)
-    say "$1: $size bytes compressed, at most $most"
-    [ "$size" -le $most ] || die "the $1 build has grown"
+    say "$1: $size bytes compressed, at most $3"
+    [ "$size" -le "$3" ] || die "the $1 build has grown"
+}
+
+# The laboratory and, fetched only by who loads one, the encoders; they share all dependencies.
+wasm_cpu() {
+    wasm cpu cpu,scene,tokenizers 1300000
+    wasm encoders cpu,encoders 1600000
+}
+
+# Both in one.
+wasm_webgpu() {
+    wasm webgpu webgpu,scene,encoders 6500000
 }
 
 pkg() {
     need_wasm
     need_node
-    wasm cpu
-    wasm webgpu
+    wasm_cpu
+    wasm_webgpu
     (cd www && npm run --silent build:pkg)
 }
 
@@ -127,8 +137,8 @@ demo() {
     need_wasm
     need_node
     rm -rf pkg/dist
-    wasm cpu
-    [ -z "$webgpu" ] || wasm webgpu
+    wasm_cpu
+    [ -z "$webgpu" ] || wasm_webgpu
     page
     say "open this address in a browser; Ctrl-C ends it"
     cd www && exec node_modules/.bin/vite preview --host 127.0.0.1 --port "$port"
@@ -141,7 +151,7 @@ lint() {
     say "clippy"
     cargo clippy --release --all-targets -- -D warnings
     say "clippy for the browser"
-    cargo clippy --target $WASM --profile web --lib --no-default-features --features cpu,scene -- -D warnings
+    cargo clippy --target $WASM --profile web --lib --no-default-features --features cpu,scene,encoders -- -D warnings
 }
 
 native() {
