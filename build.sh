@@ -21,7 +21,7 @@ Usage: $NAME VERB
   bench                       speed of a training step, beside PyTorch's, and of the data engine
   bench-web [cpu] [webgpu] [--rounds N] [--json FILE]
                               speed in Chromium, beside onnxruntime-web's and tfjs's; what WebGPU is asked for a step
-  pkg                         both wasm builds and the npm package, into pkg/dist
+  pkg                         the wasm builds and the npm package, into pkg/dist
   sprites                     rebuild the archives of drawings from their npm packages
   goldens                     rebuild the numbers that the tests compare with, by the PyTorch reference
   clean                       remove everything that was built or installed here
@@ -98,21 +98,31 @@ artefact() {
     wasm-bindgen --target web --out-name reca --out-dir "$2" target/$WASM/web/reca.wasm
 }
 
-# wasm BACKEND: what is shipped, into pkg/dist/BACKEND.
+# wasm NAME FEATURES MOST: what is shipped, into pkg/dist/NAME, of at most MOST bytes compressed.
 wasm() {
-    artefact "$1,scene" "pkg/dist/$1"
-    local most=1300000 size
-    [ "$1" = cpu ] || most=6000000
+    artefact "$2" "pkg/dist/$1"
+    local size
     size=$(gzip -9c "pkg/dist/$1/reca_bg.wasm" | wc -c)
-    say "$1: $size bytes compressed, at most $most"
-    [ "$size" -le $most ] || die "the $1 build has grown"
+    say "$1: $size bytes compressed, at most $3"
+    [ "$size" -le "$3" ] || die "the $1 build has grown"
+}
+
+# The laboratory and, fetched only by who loads one, the encoders; they share all dependencies.
+wasm_cpu() {
+    wasm cpu cpu,scene,tokenizers 1300000
+    wasm encoders cpu,encoders 1600000
+}
+
+# Both in one.
+wasm_webgpu() {
+    wasm webgpu webgpu,scene,encoders 6500000
 }
 
 pkg() {
     need_wasm
     need_node
-    wasm cpu
-    wasm webgpu
+    wasm_cpu
+    wasm_webgpu
     (cd www && npm run --silent build:pkg)
 }
 
@@ -134,8 +144,8 @@ demo() {
     need_wasm
     need_node
     rm -rf pkg/dist
-    wasm cpu
-    [ -z "$webgpu" ] || wasm webgpu
+    wasm_cpu
+    [ -z "$webgpu" ] || wasm_webgpu
     page
     say "open this address in a browser; Ctrl-C ends it"
     cd www && exec node_modules/.bin/vite preview --host 127.0.0.1 --port "$port"
@@ -148,7 +158,7 @@ lint() {
     say "clippy"
     cargo clippy --release --all-targets -- -D warnings
     say "clippy for the browser"
-    cargo clippy --target $WASM --profile web --lib --no-default-features --features cpu,scene -- -D warnings
+    cargo clippy --target $WASM --profile web --lib --no-default-features --features cpu,scene,encoders -- -D warnings
 }
 
 native() {
@@ -229,8 +239,8 @@ peers() {
         say "installing the other engines"
         (cd www/bench && npm ci --no-audit --no-fund --ignore-scripts && touch node_modules)
     fi
-    wasm cpu
-    artefact cpu,bench target/bench-web/cpu
+    wasm_cpu
+    artefact cpu,bench,tokenizers target/bench-web/cpu
     (cd www && npm run --silent build:pkg)
     "$PYTHON" tests/reference/export_onnx.py --model www/models/mini --out target/bench-web
 }

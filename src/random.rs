@@ -1,7 +1,10 @@
 //! All randomness of the crate: one counter-based generator on the host, so that the same seed
 //! gives the same bits on every backend.
 
-use burn::tensor::{Device, Shape, Tensor, TensorData};
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::{Device, Shape, Tensor, TensorData},
+};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -35,4 +38,19 @@ pub fn normal(random: &mut ChaCha8Rng) -> f32 {
 pub fn noise<const D: usize>(random: &mut ChaCha8Rng, shape: [usize; D], device: &Device) -> Tensor<D> {
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| normal(random)).collect();
     Tensor::from_data(TensorData::new(values, Shape::from(shape)), device)
+}
+
+/// A new module whose weights come from a seed. Burn draws them as each is first read, so they are
+/// read here.
+pub fn seeded<M: Module>(device: &Device, seed: u64, make: impl FnOnce() -> M) -> M {
+    struct Touch;
+    impl ModuleVisitor for Touch {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            param.val();
+        }
+    }
+    device.seed(seed);
+    let module = make();
+    module.visit(&mut Touch);
+    module
 }

@@ -4,20 +4,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
 
 use burn::{module::Module, tensor::Device};
 use image::RgbImage;
 use pollster::block_on;
 use reca::{
     Pipeline, Result,
+    encoder::Family,
     flow::sampler::SamplerConfig,
     image::to_tensor,
+    random,
+    reca::{External, ExternalConnector},
     scene::{Engine, Scene},
     train::{
         autoencoder::{self, AutoencoderStage},
         cache::Cache,
         checkpoint,
         connector::ConnectorStage,
+        contrastive::{Blueprint, ContrastiveStage},
         encoder::{EncoderModule, EncoderStage},
         export,
         generation::{self, GenerationStage},
@@ -52,6 +57,7 @@ impl Lab {
             &mut stages.understanding.training,
             &mut stages.generation.training,
             &mut stages.connector.training,
+            &mut stages.contrastive.training,
         ] {
             training.steps = steps;
             training.learning_rate = 3e-3;
@@ -115,6 +121,37 @@ impl Lab {
         let caches = [self.features(umm, images), self.latents(umm, images)];
         let stage = ConnectorStage::new(config, 0, scenes.clone().into(), caches, self.texts(), umm);
         Trainer::new(stage, umm.connector.clone(), config.training.clone())
+    }
+
+    /// The towers of a family, with weights from a seed.
+    fn towers(&self, family: Family, seed: u64) -> Trainer<ContrastiveStage> {
+        let config = &self.recipe.stages.contrastive;
+        let (scenes, images) = self.understanding.clone();
+        let blueprint = Arc::new(Blueprint::new(family, &self.recipe).unwrap());
+        let towers = blueprint.init(seed, config.training.batch, &self.device);
+        let samples = (scenes.into(), images.into());
+        let stage = ContrastiveStage::new(config, 0, blueprint, samples, self.texts());
+        Trainer::new(stage, towers, config.training.clone())
+    }
+
+    /// The connector of an encoder that is not the model's own, from a seed.
+    fn external(&self, umm: &Umm, seed: u64) -> Trainer<ConnectorStage<ExternalConnector>> {
+        let config = &self.recipe.stages.connector;
+        let (scenes, images) = &self.drawing;
+        let blueprint = Blueprint::new(Family::Clip, &self.recipe).unwrap();
+        let external = External {
+            encoder: blueprint.init(0, 8, &self.device),
+            preprocessor: blueprint.preprocessor,
+            patch_size: blueprint.config.vision.patch_size,
+            layer: 1,
+        };
+        let mut features = Cache::default();
+        block_on(features.push(external.features(images, 4, &self.device).unwrap())).unwrap();
+        let caches = [features, self.latents(umm, images)];
+        let stage = ConnectorStage::new(config, 0, scenes.clone().into(), caches, self.texts(), umm);
+        let size = self.recipe.stages.contrastive.towers.hidden_size;
+        let fresh = || ExternalConnector::new(size, &self.recipe.model, &self.device);
+        Trainer::new(stage, random::seeded(&self.device, seed, fresh), config.training.clone())
     }
 }
 
@@ -279,6 +316,37 @@ fn a_resumed_run_is_the_straight_run_bit_for_bit_and_gradients_reach_every_param
 
     lab.recipe.stages.generation.training.optimizer = Rule::Muon;
     assert_resumes(|umm| lab.generation(umm), &start, &start);
+}
+
+/// The batches are of 8, so that a loss that knows nothing is ln 8 for CLIP; SigLIP's starts where
+/// one caption in eight is right, and its sum over 8 is about 3.
+#[test]
+fn both_kinds_of_encoders_learn_captions_and_resume_bit_for_bit() {
+    let lab = Lab::new(150);
+    let umm = lab.recipe.init(&lab.device);
+    for family in [Family::Clip, Family::Siglip] {
+        let mut trainer = lab.towers(family, 0);
+        train("towers", &mut trainer, 0.6);
+        let scale = trainer.result().logit_scale.as_ref().unwrap().val().into_scalar::<f32>();
+        assert!(scale.exp() < 100.0 && scale != 2.6592, "{scale}");
+        let seed = |of: &Umm| u64::from(!std::ptr::eq(of, &umm));
+        let end = assert_resumes(|of| lab.towers(family, seed(of)), &umm, &umm.clone());
+        assert_eq!(without_gradient(&end), BTreeSet::new());
+    }
+}
+
+#[test]
+fn another_encoder_gets_a_connector_of_its_own() {
+    let lab = Lab::new(60);
+    let start = lab.recipe.init(&lab.device);
+    let mut learned = start.clone();
+    let mut trainer = lab.generation(&start);
+    train("generation", &mut trainer, 1.0);
+    learned.generation = trainer.result().clone();
+    train("external connector", &mut lab.external(&learned, 0), 0.98);
+    let seed = |of: &Umm| u64::from(!std::ptr::eq(of, &learned));
+    let end = assert_resumes(|of| lab.external(of, seed(of)), &learned, &learned.clone());
+    assert_eq!(without_gradient(&end), BTreeSet::new());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `reca align`: Reconstruction Alignment, and the controls that it is measured against.
 
+mod external;
 mod images;
 mod probes;
 
@@ -12,6 +13,7 @@ use pollster::block_on;
 use reca::eval::{Scorer, scorer::FOLDER};
 use reca::reca::{AlignConfig, AlignStage, ConditionConfig, Method, condition::Source};
 use reca::scene::{Engine, Pool};
+use reca::train::pool::PoolConfig;
 use reca::train::recipe::Recipe;
 use reca::train::stage::Trainer;
 use reca::train::texts::Texts;
@@ -21,7 +23,8 @@ use reca::weights::{ModelFiles, manifest::FileEntry};
 use reca::{Error, Pipeline, Result};
 use serde_json::json;
 
-use self::images::{folder, pool};
+use self::external::{Guest, Wanted};
+use self::images::{POOL_SEED, Reader, folder, pool};
 use self::probes::{Outcome, Probes};
 use crate::common::{ModelArgs, print, read_model};
 use crate::drive::{Job, drive, write_whole};
@@ -34,10 +37,15 @@ Examples:
   reca align --out runs/aligned
   reca align --out runs/mine --images photos --steps 200
   reca align --out runs/control --method sft-sparse
+  reca align --out runs/clip --encoder clip-vit-base-patch32
   reca generate \"a yellow broccoli\" --model runs/aligned/model
 
 Below --out: model/ (the aligned model), log.jsonl (step, loss, samples per second), probes.jsonl
 (with --probe-every: the score of 8 prompts a category and tier by step), and, while it runs, checkpoint.safetensors: a call may be stopped at any time, and the same command goes on.
+
+With --encoder the pictures are read by a CLIP or SigLIP checkpoint, as `reca embed` reads them; a
+connector from its features into the context is trained first, on captioned scenes, and left in
+connector.safetensors. The model itself goes on reading pictures with its own encoder.
 
 The controls see the same images for the same steps. sft-sparse fine-tunes on captions by the rule
 the base was trained on; sft-dense on captions that name everything, which labels what is tested;
@@ -74,6 +82,14 @@ pub struct Args {
     /// Seed of images, batches and noise
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Take the embeddings of a CLIP or SigLIP checkpoint (a folder in the Hugging Face layout) in the
+    /// place of the model's own
+    #[arg(long, value_name = "DIR", conflicts_with = "generation_embeddings")]
+    encoder: Option<PathBuf>,
+    /// Hidden state of --encoder that patch features are taken from: -1 is after the last block, -2
+    /// after the one before
+    #[arg(long, value_name = "N", default_value_t = -2, allow_negative_numbers = true, requires = "encoder")]
+    layer: i64,
     /// Stand the generator's own latents in the place of the caption, as a control
     #[arg(long)]
     generation_embeddings: bool,
@@ -112,6 +128,12 @@ impl Args {
         if !(rate > 0.0 && rate <= 1.0) {
             return Err(Error::bad_input(format!(
                 "--learning-rate is {rate}, but must be above 0, at most 1"
+            )));
+        }
+        if self.encoder.is_some() && self.method.needs_captions() {
+            let method = self.method.name();
+            return Err(Error::bad_input(format!(
+                "{method} reads captions and no embeddings; leave out --encoder"
             )));
         }
         if !(0.0..=1.0).contains(&self.template_drop) || !(0.0..=100.0).contains(&self.lambda_t2i) {
@@ -158,22 +180,34 @@ pub fn run(args: Args) -> Result<()> {
     config.condition.check(pipeline.config.visual_tokens().isqrt())?;
     fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
     let checkpoint = args.out.join("checkpoint.safetensors");
-    if args.fresh && checkpoint.exists() {
-        fs::remove_file(&checkpoint).map_err(|e| Error::bad_input(e).at(checkpoint.display()))?;
+    let sha256 = FileEntry::of(&files.weights).sha256;
+    let wanted = args.encoder.as_ref().map(|encoder| Wanted {
+        encoder,
+        layer: args.layer,
+        count: args.count,
+        seed: args.seed,
+        out: &args.out,
+        model: &sha256,
+    });
+    if args.fresh {
+        let connector = wanted.iter().flat_map(Wanted::files);
+        for path in connector.chain([checkpoint.clone()]).filter(|path| path.exists()) {
+            fs::remove_file(&path).map_err(|e| Error::bad_input(e).at(path.display()))?;
+        }
     }
     let engine = Engine::new(recipe.world.clone())?;
+    let guest = wanted.map(|wanted| Guest::open(&wanted, &pipeline, &recipe, &engine)).transpose()?;
+    let reader = Reader { pipeline: &pipeline, condition: config.condition, guest };
     let images = match &args.images {
-        Some(path) => folder(&pipeline, path, &config.condition)?,
-        None => pool(
-            &pipeline,
-            &engine,
-            (args.pool, images::POOL_SEED + args.seed, args.count),
-            &config.condition,
-        )?,
+        Some(path) => folder(&reader, path)?,
+        None => {
+            let unlabelled = PoolConfig { kind: args.pool, seed: POOL_SEED + args.seed, size: args.count };
+            pool(&reader, &engine, unlabelled)?
+        }
     };
     let captioned = if config.lambda_t2i > 0.0 {
-        let own = recipe.stages.generation.pool;
-        Some(Arc::new(pool(&pipeline, &engine, (own.kind, own.seed, args.count), &config.condition)?))
+        let own = PoolConfig { size: args.count, ..recipe.stages.generation.pool };
+        Some(Arc::new(pool(&reader, &engine, own)?))
     } else {
         None
     };
@@ -182,8 +216,8 @@ pub fn run(args: Args) -> Result<()> {
     let images = Arc::new(images);
     let stage = AlignStage::new(&config, args.seed, images, captioned, texts, engine.split(), &pipeline.umm)?;
     let run = json!({
-        "model": FileEntry::of(&files.weights).sha256, "config": config, "seed": args.seed, "images": args.images,
-        "pool": args.pool.name(), "count": pictures,
+        "model": sha256, "config": config, "seed": args.seed, "images": args.images, "pool": args.pool.name(),
+        "count": pictures, "connector": reader.guest.as_ref().map(|guest| &guest.run),
     });
     let method = config.method.name();
     let job = Job {

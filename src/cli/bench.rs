@@ -51,6 +51,9 @@ pub struct Args {
     /// Only these rows, the base, and what they build on
     #[arg(long, value_name = "ROW", num_args = 1..)]
     rows: Vec<String>,
+    /// A row more for each of these CLIP and SigLIP checkpoints, called encoder- and its folder's name
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    encoder: Vec<PathBuf>,
     /// Rows at once, each with its share of the threads
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: u16,
@@ -65,7 +68,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let rows = args.plan.rows(&args.rows)?;
+    let rows = args.plan.rows(&args.rows, &args.encoder)?;
     let base = args.model.folder()?;
     fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
     let runner = Runner::new(args.jobs.into())?;

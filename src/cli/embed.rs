@@ -11,7 +11,7 @@ use safetensors::{Dtype, tensor::TensorView};
 use serde_json::json;
 
 use crate::common::{print, read_picture, write};
-use crate::encoder::EncoderArgs;
+use crate::encoder::{EncoderArgs, hidden_state};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,17 +71,6 @@ pub fn run(args: Args) -> Result<()> {
         stored.insert(path.display().to_string(), (shape, values));
     }
     args.out.map_or(Ok(()), |out| write(&out, &file(&stored)?))
-}
-
-/// The index of a hidden state that may be counted from the end.
-fn hidden_state(layer: i64, layers: usize) -> Result<usize> {
-    let states = layers as i64 + 1;
-    let index = if layer < 0 { states + layer } else { layer };
-    usize::try_from(index).ok().filter(|index| *index <= layers).ok_or_else(|| {
-        Error::bad_input(format!(
-            "--layer {layer}: this encoder has hidden states 0 to {layers}, or -{states} to -1"
-        ))
-    })
 }
 
 /// A safetensors file of these tensors.

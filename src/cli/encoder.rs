@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use reca::encoder::{DualEncoder, EncoderConfig, Loading, Parts, Preprocessor};
 use reca::weights::{Header, header, streaming};
 use reca::{Error, Result};
+use sha2::{Digest, Sha256};
 
 use crate::common;
 
@@ -40,21 +41,34 @@ impl EncoderArgs {
     /// `bad_input` for missing files, `no_webgpu`, `out_of_memory` before anything is loaded, and those
     /// of [`EncoderConfig::from_json`] and [`Loading`].
     pub fn open(&self, parts: Parts) -> Result<Opened> {
-        let folder = &self.encoder;
-        let located = |e: Error| e.at(folder.display());
+        Folder(&self.encoder).open(parts, self.device.open()?)
+    }
+}
+
+/// A checkpoint's folder.
+#[derive(Clone, Copy)]
+pub struct Folder<'a>(pub &'a Path);
+
+impl Folder<'_> {
+    /// Loads the checkpoint onto a device.
+    ///
+    /// # Errors
+    /// `bad_input` for missing files, `out_of_memory` before anything is loaded, and those of
+    /// [`EncoderConfig::from_json`] and [`Loading`].
+    pub fn open(self, parts: Parts, device: Device) -> Result<Opened> {
+        let located = |e: Error| e.at(self.0.display());
         let config = EncoderConfig::from_json(&self.file("config.json")?).map_err(located)?;
         let preprocessor = match self.optional("preprocessor_config.json") {
             Some(json) => Preprocessor::from_json(&json, &config).map_err(located)?,
             None => Preprocessor::default_of(&config),
         };
-        let device = self.device.open()?;
         let model = self.load(&config, parts, &device).map_err(located)?;
         Ok(Opened { model, config, preprocessor, device })
     }
 
     /// A file that must be there.
-    pub fn file(&self, name: &str) -> Result<Vec<u8>> {
-        let path = self.encoder.join(name);
+    pub fn file(self, name: &str) -> Result<Vec<u8>> {
+        let path = self.0.join(name);
         fs::read(&path).map_err(|e| {
             let message = format!(
                 "{e}; --encoder names a folder of a CLIP or SigLIP checkpoint, as downloaded from Hugging Face"
@@ -64,17 +78,43 @@ impl EncoderArgs {
     }
 
     /// A file that may be there.
-    pub fn optional(&self, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.encoder.join(name)).ok()
+    pub fn optional(self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.0.join(name)).ok()
     }
 
-    fn load(&self, config: &EncoderConfig, parts: Parts, device: &Device) -> Result<DualEncoder> {
-        let names = match self.optional("model.safetensors.index.json") {
-            Some(index) => streaming::shards(&index).map_err(|e| e.at("model.safetensors.index.json"))?,
-            None => vec!["model.safetensors".to_owned()],
-        };
-        let mut files =
-            names.iter().map(|name| open(&self.encoder.join(name))).collect::<Result<Vec<_>>>()?;
+    /// The sha256 of all that makes the embeddings: settings and weights.
+    ///
+    /// # Errors
+    /// Those of [`Folder::open`] for missing files.
+    pub fn sha256(self) -> Result<String> {
+        let mut all = Sha256::new();
+        all.update(self.file("config.json")?);
+        all.update(self.optional("preprocessor_config.json").unwrap_or_default());
+        let mut bytes = vec![0; 1 << 20];
+        for name in self.weights()? {
+            let path = self.0.join(name);
+            let mut file = open(&path)?;
+            loop {
+                match file.read(&mut bytes).map_err(|e| Error::bad_input(e).at(path.display()))? {
+                    0 => break,
+                    count => all.update(&bytes[..count]),
+                }
+            }
+        }
+        Ok(all.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The names of the files that hold the weights.
+    fn weights(self) -> Result<Vec<String>> {
+        match self.optional("model.safetensors.index.json") {
+            Some(index) => streaming::shards(&index).map_err(|e| e.at("model.safetensors.index.json")),
+            None => Ok(vec!["model.safetensors".to_owned()]),
+        }
+    }
+
+    fn load(self, config: &EncoderConfig, parts: Parts, device: &Device) -> Result<DualEncoder> {
+        let names = self.weights()?;
+        let mut files = names.iter().map(|name| open(&self.0.join(name))).collect::<Result<Vec<_>>>()?;
         let headers =
             files.iter_mut().zip(&names).map(|(file, name)| read_header(file).map_err(|e| e.at(name)));
         let mut loading = Loading::new(config, &headers.collect::<Result<Vec<_>>>()?, parts, device)?;
@@ -97,6 +137,17 @@ impl EncoderArgs {
         bar.finish_and_clear();
         loading.finish()
     }
+}
+
+/// The index of a hidden state that may be counted from the end.
+pub fn hidden_state(layer: i64, layers: usize) -> Result<usize> {
+    let states = layers as i64 + 1;
+    let index = if layer < 0 { states + layer } else { layer };
+    usize::try_from(index).ok().filter(|index| *index <= layers).ok_or_else(|| {
+        Error::bad_input(format!(
+            "--layer {layer}: this encoder has hidden states 0 to {layers}, or -{states} to -1"
+        ))
+    })
 }
 
 fn open(path: &Path) -> Result<File> {

@@ -9,7 +9,7 @@ use reca::{Error, Result};
 use serde_json::json;
 
 use crate::common::{print, read_picture};
-use crate::encoder::EncoderArgs;
+use crate::encoder::{EncoderArgs, Folder};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,10 +47,11 @@ pub fn run(args: Args) -> Result<()> {
     }
     let picture = read_picture(&args.image)?;
     let opened = args.encoder.open(Parts::All)?;
-    let settings = args.encoder.optional("tokenizer_config.json");
-    let tokenizer = args.encoder.file("tokenizer.json")?;
+    let folder = Folder(&args.encoder.encoder);
+    let settings = folder.optional("tokenizer_config.json");
+    let tokenizer = folder.file("tokenizer.json")?;
     let tokenizer = TextTokenizer::new(&tokenizer, settings.as_deref(), &opened.config)
-        .map_err(|e| e.at(args.encoder.encoder.display()))?;
+        .map_err(|e| e.at(folder.0.display()))?;
     let texts: Vec<String> = labels.iter().map(|label| args.template.replace("{}", label)).collect();
     let pixels = opened.preprocessor.forward(&[picture], &opened.device)?;
     let (images, texts) =

@@ -59,16 +59,33 @@ impl DualEncoder {
     /// # Errors
     /// `bad_input` for a SigLIP checkpoint without its pooling head.
     pub fn image_embeds(&self, images: Tensor<4>) -> Result<Tensor<2>> {
-        let pooled = self.vision_model.pool(self.vision_model.last_hidden_state(images));
-        let pooled = pooled.ok_or_else(|| {
-            Error::bad_input(
-                "this checkpoint has no pooling head (vision_use_head is false); use its hidden states",
-            )
-        })?;
-        Ok(match &self.visual_projection {
+        self.pooled_embeds(self.vision_model.last_hidden_state(images))
+    }
+
+    /// The same from the vision tower's last hidden state, `[batch, tokens, hidden]`.
+    ///
+    /// # Errors
+    /// `bad_input` for a SigLIP checkpoint without its pooling head.
+    pub fn pooled_embeds(&self, last: Tensor<3>) -> Result<Tensor<2>> {
+        Ok(self.project(self.vision_model.pool(last).ok_or_else(no_head)?))
+    }
+
+    /// Each patch's vector in the common space, not normalised; see [`VisionTower::pool_patches`].
+    ///
+    /// # Shapes
+    /// The last hidden state, `[batch, tokens, hidden]`, to `[batch, patches, size]`.
+    ///
+    /// # Errors
+    /// `bad_input` for a SigLIP checkpoint without its pooling head.
+    pub fn patch_embeds(&self, last: Tensor<3>) -> Result<Tensor<3>> {
+        Ok(self.project(self.vision_model.pool_patches(last).ok_or_else(no_head)?))
+    }
+
+    fn project<const D: usize>(&self, pooled: Tensor<D>) -> Tensor<D> {
+        match &self.visual_projection {
             Some(projection) => projection.forward(pooled),
             None => pooled,
-        })
+        }
     }
 
     /// The texts' vectors in the common space, not normalised, `[texts, size]`.
@@ -90,8 +107,7 @@ impl DualEncoder {
     /// `bad_input` for a checkpoint of the vision tower alone.
     pub fn logits(&self, images: Tensor<2>, texts: Tensor<2>) -> Result<Tensor<2>> {
         let scale = self.logit_scale.as_ref().ok_or_else(no_text)?.val().exp();
-        let cosines = normalise(images).matmul(normalise(texts).transpose());
-        let scaled = cosines * scale.unsqueeze();
+        let scaled = cosines(images, texts) * scale.unsqueeze();
         Ok(match &self.logit_bias {
             Some(bias) => scaled + bias.val().unsqueeze(),
             None => scaled,
@@ -104,10 +120,19 @@ impl DualEncoder {
     }
 }
 
+/// Cosines of every row of one with every row of the other, `[images, texts]`.
+pub fn cosines(images: Tensor<2>, texts: Tensor<2>) -> Tensor<2> {
+    normalise(images).matmul(normalise(texts).transpose())
+}
+
 /// Rows of length 1.
 pub fn normalise(x: Tensor<2>) -> Tensor<2> {
     let length = x.clone().square().sum_dim(1).sqrt();
     x / length
+}
+
+fn no_head() -> Error {
+    Error::bad_input("this checkpoint has no pooling head (vision_use_head is false); use its hidden states")
 }
 
 fn no_text() -> Error {

@@ -66,11 +66,12 @@ impl TextTower {
     /// # Errors
     /// `bad_input` for rows of different lengths, too long ones, unknown ids, or no end token.
     pub fn forward(&self, ids: &[Vec<u32>]) -> Result<Tensor<2>> {
-        let positions = ids.iter().map(|row| self.pooled(row)).collect::<Result<Vec<_>>>()?;
-        let x = self.final_layer_norm.forward(self.last_hidden_state(ids)?);
-        let rows = positions.iter().enumerate();
-        let pooled = rows.map(|(i, at)| x.clone().narrow(0, i, 1).narrow(1, *at, 1).squeeze_dim(1));
-        let pooled: Tensor<2> = Tensor::cat(pooled.collect(), 0);
+        let rows = ids.iter().enumerate();
+        let pooled = rows.map(|(index, row)| Ok((index * row.len() + self.pooled(row)?) as i32));
+        let pooled = pooled.collect::<Result<Vec<_>>>()?;
+        let states = self.last_hidden_state(ids)?;
+        let pooled = Tensor::<1, Int>::from_data(TensorData::new(pooled, [ids.len()]), &states.device());
+        let pooled: Tensor<2> = self.final_layer_norm.forward(states.flatten(0, 1).select(0, pooled));
         Ok(match &self.head {
             Some(head) => head.forward(pooled),
             None => pooled,

@@ -78,6 +78,22 @@ impl VisionTower {
         let head = self.head.as_ref()?;
         Some(head.forward(self.post_layernorm.forward(last)))
     }
+
+    /// One vector a patch in the space of [`VisionTower::pool`]'s: CLIP's patch tokens after the last
+    /// norm, as its class token goes, or what SigLIP's attention pooling makes of each patch alone.
+    ///
+    /// # Shapes
+    /// `[batch, tokens, hidden]` to `[batch, patches, hidden]`.
+    pub fn pool_patches(&self, last: Tensor<3>) -> Option<Tensor<3>> {
+        let patches = self.post_layernorm.forward(self.patches(last));
+        if self.embeddings.class_embedding.is_some() {
+            return Some(patches);
+        }
+        let shape = patches.dims();
+        let [batch, count, hidden] = shape;
+        let alone = self.head.as_ref()?.forward(patches.reshape([batch * count, 1, hidden]));
+        Some(alone.reshape(shape))
+    }
 }
 
 /// Patches, class token, positions.

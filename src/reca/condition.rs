@@ -64,12 +64,21 @@ impl ConditionConfig {
     /// The condition tokens of images of the model's size, `[images, tokens, hidden]`.
     pub fn tokens(&self, umm: &Umm, images: &[RgbImage]) -> Tensor<3> {
         let device = umm.connector.position_embedding.device();
-        let reduced: Vec<RgbImage> = images.iter().map(|image| self.reduce(image)).collect();
-        let pixels = to_tensor(&reduced, &device);
+        let pixels = to_tensor(&self.reduced(images), &device);
         let tokens = match self.source {
             Source::Understanding => umm.embed(pixels),
             Source::Generation => umm.generation.embed(umm.autoencoder.encode(pixels)),
         };
+        self.pooled(tokens)
+    }
+
+    /// The images as they are read, behind the bottleneck's first half.
+    pub fn reduced(&self, images: &[RgbImage]) -> Vec<RgbImage> {
+        images.iter().map(|image| self.reduce(image)).collect()
+    }
+
+    /// Tokens of a square grid, row by row, behind its second half.
+    pub fn pooled(&self, tokens: Tensor<3>) -> Tensor<3> {
         pool(tokens, self.pooling)
     }
 

@@ -1,6 +1,6 @@
 //! The pictures that alignment learns from, read once by what is frozen.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use image::RgbImage;
 
 use super::condition::ConditionConfig;
@@ -17,8 +17,13 @@ pub struct AlignImages {
 impl AlignImages {
     /// Adds pictures of the model's size.
     pub async fn push(&mut self, umm: &Umm, images: &[RgbImage], condition: &ConditionConfig) -> Result<()> {
+        self.push_with(umm, images, condition.tokens(umm, images)).await
+    }
+
+    /// Adds pictures whose conditions come from elsewhere, `[images, tokens, hidden]`.
+    pub async fn push_with(&mut self, umm: &Umm, images: &[RgbImage], conditions: Tensor<3>) -> Result<()> {
         let device: Device = umm.connector.position_embedding.device();
-        self.conditions.push(condition.tokens(umm, images)).await?;
+        self.conditions.push(conditions).await?;
         self.latents.push(umm.autoencoder.encode(to_tensor(images, &device))).await
     }
 

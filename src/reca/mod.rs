@@ -10,8 +10,10 @@
 
 pub mod align;
 pub mod condition;
+pub mod external;
 pub mod images;
 
 pub use align::{AlignConfig, AlignStage, Method};
 pub use condition::ConditionConfig;
+pub use external::{External, ExternalConnector};
 pub use images::AlignImages;

@@ -2,9 +2,12 @@
 //! the circuits that read words; a part of the understanding loss keeps what it could say before.
 //! Without this stage Reconstruction Alignment only harms.
 
-use std::sync::Arc;
+use std::{marker::PhantomData, sync::Arc};
 
-use burn::{module::Module, tensor::Tensor};
+use burn::{
+    module::{Module, ModuleDisplay},
+    tensor::Tensor,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -38,11 +41,25 @@ pub struct ConnectorConfig {
     pub pool: PoolConfig,
 }
 
-pub struct ConnectorStage {
+/// What brings an encoder's features into the understanding expert's space.
+pub trait Projector: Module + ModuleDisplay {
+    /// Understanding embeddings, `[batch, visual_tokens, hidden]`, from features, `[batch, tokens, size]`.
+    fn project(&self, features: Tensor<3>) -> Tensor<3>;
+}
+
+impl Projector for Connector {
+    fn project(&self, features: Tensor<3>) -> Tensor<3> {
+        self.forward(features)
+    }
+}
+
+/// Trains the model's own connector, or another encoder's.
+pub struct ConnectorStage<P = Connector> {
+    projector: PhantomData<P>,
     config: ConnectorConfig,
     seed: u64,
     scenes: Arc<[Scene]>,
-    /// Of the vision tower and of the autoencoder, one entry a scene.
+    /// Of the encoder and of the autoencoder, one entry a scene.
     features: Cache,
     latents: Cache,
     texts: Texts,
@@ -51,7 +68,7 @@ pub struct ConnectorStage {
     generation: Generation,
 }
 
-impl ConnectorStage {
+impl<P> ConnectorStage<P> {
     pub fn new(
         config: &ConnectorConfig,
         seed: u64,
@@ -61,6 +78,7 @@ impl ConnectorStage {
         umm: &Umm,
     ) -> Self {
         Self {
+            projector: PhantomData,
             config: config.clone(),
             seed,
             scenes,
@@ -73,10 +91,10 @@ impl ConnectorStage {
     }
 }
 
-impl Stage for ConnectorStage {
-    type Module = Connector;
+impl<P: Projector> Stage for ConnectorStage<P> {
+    type Module = P;
 
-    fn loss(&self, module: &Connector, step: u64) -> Result<Tensor<1>> {
+    fn loss(&self, module: &P, step: u64) -> Result<Tensor<1>> {
         let mut random = random::stream(self.seed ^ TAG, step);
         let indices = pool::draw(&mut random, self.config.training.batch, self.scenes.len());
         let templates = indices
@@ -95,8 +113,8 @@ impl Stage for ConnectorStage {
             .iter()
             .map(|index| self.texts.dense(&self.scenes[*index], &mut random))
             .collect::<Result<Vec<_>>>()?;
-        let device = module.position_embedding.device();
-        let visual = module.forward(self.features.gather(&indices, &device));
+        let device = self.generation.position_embedding.device();
+        let visual = module.project(self.features.gather(&indices, &device));
         let context = self.understanding.context(&TextBatch::prompts(&templates), Some(visual.clone()));
         let clean = self.latents.gather(&indices, &device);
         let flow = flow_loss(&self.generation, clean, &context, self.config.times, &mut random);

@@ -9,17 +9,19 @@ use std::sync::Arc;
 use burn::{
     module::{Module, Param},
     nn::{Embedding, Initializer},
-    tensor::{Tensor, TensorData, activation::softplus},
+    tensor::{Tensor, TensorData},
 };
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    objective::sigmoid_loss,
     pool::{self, PoolConfig},
     stage::{Stage, TrainingConfig},
+    words::words_of,
 };
 use crate::{
-    Error, Result,
+    Result,
     encoder::siglip::VisionModel,
     random,
     scene::{SIZE, Scene, SceneObject},
@@ -162,30 +164,15 @@ impl Stage for EncoderStage {
     }
 }
 
-/// Binary cross-entropy of sigmoid(`scores`), summed over words and averaged over rows
-/// (SigLIP, section 3.2).
-fn sigmoid_loss(scores: Tensor<2>, shown: Tensor<2>) -> Tensor<1> {
-    let rows = scores.dims()[0] as f32;
-    (softplus(scores.clone(), 1.0) - scores * shown).sum() / rows
-}
-
-/// Each object's box with its noun, its colour and the first word of its relation to the other.
+/// Each object's box with the words that are true of it.
 fn regions(scene: &Scene, tokenizer: &Tokenizer) -> Result<Vec<Region>> {
-    let id = |word: &str| {
-        tokenizer.id(word).ok_or_else(|| Error::bad_input(format!("{word:?} is not in the vocabulary")))
-    };
-    let region = |(index, object): (usize, &SceneObject)| {
-        let mut words = vec![id(&object.noun)?];
-        if let Some(colour) = object.colour.or(object.natural_colour) {
-            words.push(id(colour.name())?);
-        }
-        if let Some(relation) = scene.relation {
-            let relation = if index == 0 { relation } else { relation.inverse() };
-            words.extend(relation.name().split(' ').next().map(id).transpose()?);
-        }
-        Ok(Region { cells: cells(object), words })
-    };
-    scene.objects.iter().enumerate().map(region).collect()
+    let words = words_of(scene, tokenizer)?;
+    Ok(scene
+        .objects
+        .iter()
+        .zip(words)
+        .map(|(object, words)| Region { cells: cells(object), words })
+        .collect())
 }
 
 /// The cells of the features' grid whose middles lie in the object's square.
@@ -201,8 +188,6 @@ fn cells(object: &SceneObject) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
-
     use super::*;
 
     #[test]
@@ -211,16 +196,5 @@ mod tests {
         let object =
             SceneObject { noun, style, colour: None, natural_colour: None, cx: 16, cy: 40, size: 20 };
         assert_eq!(cells(&object), [33, 34, 41, 42]);
-    }
-
-    #[test]
-    fn sigmoid_loss_by_hand() {
-        let device = Device::flex();
-        let scores = Tensor::<2>::from_floats([[0.0, 2.0], [-1.0, 0.0]], &device);
-        let shown = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 1.0]], &device);
-        let bce = |x: f32| (1.0 + x.exp()).ln();
-        let expected = (bce(-0.0) + bce(2.0) + bce(-1.0) + bce(0.0)) / 2.0;
-        let found = sigmoid_loss(scores, shown).into_scalar::<f32>();
-        assert!((found - expected).abs() < 1e-6, "{found} {expected}");
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     cache::Cache,
     objective::{TimeConfig, flow_loss},
-    pool::{self, PoolConfig},
+    pool::{Mixture, PoolConfig},
     recipe::Recipe,
     stage::{Stage, Trainer, TrainingConfig},
     texts::Texts,
@@ -28,6 +28,8 @@ const TAG: u64 = u64::from_be_bytes(*b"generati");
 pub struct GenerationConfig {
     #[serde(flatten)]
     pub training: TrainingConfig,
+    /// Part of the batch that shows two objects: relations are learned last.
+    pub two_objects: f64,
     /// Part of the captions that say nothing, for guidance.
     pub null_caption: f64,
     #[serde(flatten)]
@@ -45,6 +47,7 @@ pub struct GenerationStage {
     texts: Texts,
     /// Frozen and plain.
     understanding: Understanding,
+    mixture: Mixture,
 }
 
 impl GenerationStage {
@@ -56,7 +59,8 @@ impl GenerationStage {
         texts: Texts,
         understanding: Understanding,
     ) -> Self {
-        Self { config: config.clone(), seed, scenes, latents, texts, understanding }
+        let mixture = Mixture::new(&scenes, config.two_objects);
+        Self { config: config.clone(), seed, scenes, latents, texts, understanding, mixture }
     }
 }
 
@@ -65,7 +69,7 @@ impl Stage for GenerationStage {
 
     fn loss(&self, module: &Generation, step: u64) -> Result<Tensor<1>> {
         let mut random = random::stream(self.seed ^ TAG, step);
-        let indices = pool::draw(&mut random, self.config.training.batch, self.scenes.len());
+        let indices = self.mixture.draw(&mut random, self.config.training.batch);
         let prompts = indices
             .iter()
             .map(|index| {

@@ -14,6 +14,8 @@ pub mod autoencoder;
 #[cfg(feature = "scene")]
 pub mod connector;
 #[cfg(feature = "scene")]
+pub mod contrastive;
+#[cfg(feature = "scene")]
 pub mod encoder;
 #[cfg(feature = "scene")]
 pub mod export;
@@ -29,3 +31,5 @@ pub mod scorer;
 pub mod texts;
 #[cfg(feature = "scene")]
 pub mod understanding;
+#[cfg(feature = "scene")]
+pub mod words;

@@ -22,6 +22,8 @@ const BETAS: (f32, f32) = (0.9, 0.95);
 const EPSILON: f32 = 1e-8;
 /// Muon's momentum, with Nesterov's look-ahead.
 const MOMENTUM: f32 = 0.95;
+/// Muon's learning rate over AdamW's.
+const MUON_FACTOR: f64 = 10.0;
 
 /// The update rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +31,8 @@ const MOMENTUM: f32 = 0.95;
 pub enum Rule {
     #[default]
     AdamW,
-    /// Muon for matrices inside `layers`, AdamW for all else. Its updates are scaled to AdamW's
-    /// size, so the learning rate means the same (Moonlight, section 2.2).
+    /// Muon for matrices inside `layers` but adaLN's, AdamW for all else. Muon's updates are scaled
+    /// to AdamW's size (Moonlight, section 2.2), its rate is [`MUON_FACTOR`] times AdamW's.
     Muon,
 }
 
@@ -69,15 +71,8 @@ impl Optimizer {
             .with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW)
             .build();
         let muon = (self.rule == Rule::Muon).then_some(muon);
-        let mut update = Update {
-            optimizer: self,
-            gradients,
-            scale,
-            learning_rate,
-            adamw,
-            muon,
-            layers_above: Vec::new(),
-        };
+        let mut update =
+            Update { optimizer: self, gradients, scale, learning_rate, adamw, muon, path: Vec::new() };
         let module = module.map(&mut update);
         self.updates += 1;
         module
@@ -91,17 +86,24 @@ struct Update<'a> {
     learning_rate: f64,
     adamw: AdamW,
     muon: Option<Muon>,
-    /// For each enclosing module, whether it is called `layers`.
-    layers_above: Vec<bool>,
+    /// Names of the enclosing modules.
+    path: Vec<String>,
+}
+
+impl Update<'_> {
+    /// adaLN stays with AdamW: it is a quarter of the weights, and no matrix that attention reads.
+    fn is_muons(&self) -> bool {
+        self.path.iter().any(|name| name == "layers") && self.path.last().is_some_and(|name| name != "adaln")
+    }
 }
 
 impl ModuleMapper for Update<'_> {
     fn enter_module(&mut self, name: &str, _: &str) {
-        self.layers_above.push(name == "layers");
+        self.path.push(name.to_owned());
     }
 
     fn exit_module(&mut self, _: &str, _: &str) {
-        self.layers_above.pop();
+        self.path.pop();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -109,11 +111,12 @@ impl ModuleMapper for Update<'_> {
         let gradient = gradient * self.scale.clone().unsqueeze();
         let id = param.id;
         let first = self.optimizer.moment_1.remove::<D>(id).unwrap_or_else(|| gradient.zeros_like());
-        if let Some(muon) = self.muon.as_ref().filter(|_| D == 2 && self.layers_above.contains(&true)) {
+        if let Some(muon) = self.muon.as_ref().filter(|_| D == 2 && self.is_muons()) {
             let velocity = first * MOMENTUM + gradient.clone();
             let ahead = velocity.clone() * MOMENTUM + gradient;
             self.optimizer.moment_1.register(id, velocity);
-            return param.map(|tensor| muon.step(self.learning_rate, tensor, ahead, None).0);
+            let rate = self.learning_rate * MUON_FACTOR;
+            return param.map(|tensor| muon.step(rate, tensor, ahead, None).0);
         }
         let second = self.optimizer.moment_2.remove::<D>(id).unwrap_or_else(|| gradient.zeros_like());
         let momentum = AdaptiveMomentumState::new(self.optimizer.updates as usize, first, second);

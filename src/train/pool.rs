@@ -39,6 +39,31 @@ impl PoolConfig {
     }
 }
 
+/// Scenes of which those with two objects are drawn at a rate of their own: relations are learned last.
+pub struct Mixture {
+    two_objects: f64,
+    /// Indices of the scenes with a relation, and of the others.
+    kinds: [Vec<usize>; 2],
+}
+
+impl Mixture {
+    pub fn new(scenes: &[Scene], two_objects: f64) -> Self {
+        let (two, others) = (0..scenes.len()).partition(|index| scenes[*index].relation.is_some());
+        Self { two_objects, kinds: [two, others] }
+    }
+
+    /// Samples of a batch, with replacement.
+    pub fn draw(&self, random: &mut ChaCha8Rng, batch: usize) -> Vec<usize> {
+        let one = |_| {
+            let two = random::uniform(random) < self.two_objects;
+            let wanted = &self.kinds[usize::from(!two)];
+            let kind = if wanted.is_empty() { &self.kinds[usize::from(two)] } else { wanted };
+            kind[random::below(random, kind.len())]
+        };
+        (0..batch).map(one).collect()
+    }
+}
+
 /// Samples of a batch, with replacement.
 pub fn draw(random: &mut ChaCha8Rng, batch: usize, size: usize) -> Vec<usize> {
     (0..batch).map(|_| random::below(random, size)).collect()

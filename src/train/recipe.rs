@@ -1,18 +1,15 @@
 //! A recipe: the model's sizes, the world it lives in, and the stages that train it.
 
-use burn::{
-    module::{Module, ModuleVisitor, Param},
-    tensor::{Device, Tensor},
-};
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    autoencoder::AutoencoderConfig, connector::ConnectorConfig, encoder::EncoderConfig,
-    generation::GenerationConfig, understanding::UnderstandingConfig,
+    autoencoder::AutoencoderConfig, connector::ConnectorConfig, contrastive::ContrastiveConfig,
+    encoder::EncoderConfig, generation::GenerationConfig, understanding::UnderstandingConfig,
 };
 use crate::{
-    Error, Result,
+    Error, Result, random,
     scene::{World, tokenizer_json, vocabulary},
     text::Tokenizer,
     umm::{Umm, UmmConfig, block::Block},
@@ -45,9 +42,11 @@ pub struct Stages {
     pub understanding: UnderstandingConfig,
     pub generation: GenerationConfig,
     pub connector: ConnectorConfig,
+    /// Of the encoders apart from the model, `clip` and `siglip`.
+    pub contrastive: ContrastiveConfig,
 }
 
-/// The stages in the order in which they are trained.
+/// The stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StageName {
     Encoder,
@@ -55,11 +54,17 @@ pub enum StageName {
     Understanding,
     Generation,
     Connector,
+    Clip,
+    Siglip,
 }
 
 impl StageName {
+    /// Those of the model, in the order in which they are trained.
     pub const ALL: [Self; 5] =
         [Self::Encoder, Self::Autoencoder, Self::Understanding, Self::Generation, Self::Connector];
+
+    /// Those that train an encoder of an official architecture, each apart from all others.
+    pub const CONTRASTIVE: [Self; 2] = [Self::Clip, Self::Siglip];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -68,13 +73,15 @@ impl StageName {
             Self::Understanding => "understanding",
             Self::Generation => "generation",
             Self::Connector => "connector",
+            Self::Clip => "clip",
+            Self::Siglip => "siglip",
         }
     }
 
     /// The stages whose results this one stands on.
     pub fn needs(self) -> &'static [Self] {
         match self {
-            Self::Encoder | Self::Autoencoder => &[],
+            Self::Encoder | Self::Autoencoder | Self::Clip | Self::Siglip => &[],
             Self::Understanding => &[Self::Encoder],
             Self::Generation => &[Self::Encoder, Self::Autoencoder, Self::Understanding],
             Self::Connector => &[Self::Encoder, Self::Autoencoder, Self::Understanding, Self::Generation],
@@ -118,6 +125,7 @@ impl Recipe {
             &mut stages.understanding.training,
             &mut stages.generation.training,
             &mut stages.connector.training,
+            &mut stages.contrastive.training,
         ] {
             training.steps = steps;
         }
@@ -130,17 +138,11 @@ impl Recipe {
 
     /// A model with random weights from the recipe's seed, ready to be trained.
     pub fn init(&self, device: &Device) -> Umm {
-        struct Touch;
-        impl ModuleVisitor for Touch {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                param.val();
-            }
-        }
-        device.seed(self.seed);
-        let mut umm = Umm::new(&self.model, device);
-        umm.understanding.layers = umm.understanding.layers.into_iter().map(Block::attentive).collect();
-        umm.visit(&mut Touch);
-        umm
+        random::seeded(device, self.seed, || {
+            let mut umm = Umm::new(&self.model, device);
+            umm.understanding.layers = umm.understanding.layers.into_iter().map(Block::attentive).collect();
+            umm
+        })
     }
 
     /// What a stage trains, on what and how, in one line of JSON; equal for runs that give equal
@@ -152,6 +154,7 @@ impl Recipe {
             StageName::Understanding => serde_json::to_value(&self.stages.understanding),
             StageName::Generation => serde_json::to_value(&self.stages.generation),
             StageName::Connector => serde_json::to_value(&self.stages.connector),
+            StageName::Clip | StageName::Siglip => serde_json::to_value(&self.stages.contrastive),
         };
         let mut basis = serde_json::to_string(&(&self.model, &self.world)).map_err(Error::internal)?;
         for before in stage.needs() {

@@ -1,26 +1,37 @@
 //! Stage `understanding`: questions about images, and, for a part of the batch, about their
 //! captions, so that text and image contexts become one language. The vision tower is frozen.
+//!
+//! Nouns in a caption are also scored against the words that are true of them, as boxes are in the
+//! encoder stage: so a noun's keys and values say its colour and side, as those of the visual tokens
+//! in its place do. Without it, directions in texts stay a guess (`docs/recipe.md`).
 
 use std::sync::Arc;
 
-use burn::{module::Module, tensor::Tensor};
-use rand_chacha::ChaCha8Rng;
+use burn::{
+    module::{Module, Param},
+    nn::Initializer,
+    tensor::{Tensor, TensorData},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
     cache::Cache,
-    objective::{Exchange, answer_loss},
-    pool::PoolConfig,
+    objective::{Exchange, answer_loss, answer_loss_from, scores_at, sigmoid_loss},
+    pool::{Mixture, PoolConfig},
     stage::{Stage, TrainingConfig},
     texts::Texts,
+    words::words_of,
 };
 use crate::{
     Result, random,
     scene::Scene,
-    umm::{Umm, connector::Connector, understanding::Understanding},
+    umm::{TextBatch, Umm, connector::Connector, understanding::Understanding},
 };
 
 const TAG: u64 = u64::from_be_bytes(*b"understa");
+
+/// Where the words' biases start: few of them are true of a noun.
+const TAG_BIAS: f64 = -4.0;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UnderstandingConfig {
@@ -38,11 +49,19 @@ pub struct UnderstandingConfig {
 pub struct UnderstandingModule {
     pub connector: Connector,
     pub understanding: Understanding,
+    /// One bias a word for what is true of a noun; not part of the model.
+    pub tag_bias: Param<Tensor<1>>,
 }
 
 impl UnderstandingModule {
     pub fn of(umm: &Umm) -> Self {
-        Self { connector: umm.connector.clone(), understanding: umm.understanding.clone() }
+        let [vocabulary, _] = umm.understanding.token_embedding.weight.dims();
+        let device = umm.understanding.token_embedding.weight.device();
+        Self {
+            connector: umm.connector.clone(),
+            understanding: umm.understanding.clone(),
+            tag_bias: Initializer::Constant { value: TAG_BIAS }.init([vocabulary], &device),
+        }
     }
 
     pub fn put_into(self, mut umm: Umm) -> Umm {
@@ -58,8 +77,7 @@ pub struct UnderstandingStage {
     features: Cache,
     texts: Texts,
     config: UnderstandingConfig,
-    /// The scenes of two objects, and the others.
-    kinds: [Vec<usize>; 2],
+    mixture: Mixture,
     seed: u64,
 }
 
@@ -71,21 +89,8 @@ impl UnderstandingStage {
         features: Cache,
         texts: Texts,
     ) -> Self {
-        let (two, others) = (0..scenes.len()).partition(|index| scenes[*index].relation.is_some());
-        Self { scenes, features, texts, config: config.clone(), kinds: [two, others], seed }
-    }
-}
-
-impl UnderstandingStage {
-    /// Samples of a batch, with replacement, two objects at their own rate.
-    fn draw(&self, random: &mut ChaCha8Rng, batch: usize) -> Vec<usize> {
-        let one = |_| {
-            let two = random::uniform(random) < self.config.two_objects;
-            let wanted = &self.kinds[usize::from(!two)];
-            let kind = if wanted.is_empty() { &self.kinds[usize::from(two)] } else { wanted };
-            kind[random::below(random, kind.len())]
-        };
-        (0..batch).map(one).collect()
+        let mixture = Mixture::new(&scenes, config.two_objects);
+        Self { scenes, features, texts, config: config.clone(), mixture, seed }
     }
 }
 
@@ -95,15 +100,18 @@ impl Stage for UnderstandingStage {
     fn loss(&self, module: &UnderstandingModule, step: u64) -> Result<Tensor<1>> {
         let mut random = random::stream(self.seed ^ TAG, step);
         let (batch, text_only) = (self.config.training.batch, self.config.text_only);
-        let indices = self.draw(&mut random, batch);
+        let indices = self.mixture.draw(&mut random, batch);
         let (read, seen) = indices.split_at((text_only * batch as f32).round() as usize);
-        let read: Vec<Exchange> = read
+        let captions = read
             .iter()
-            .map(|index| {
-                let mut prompt = self.texts.dense(&self.scenes[*index], &mut random)?;
+            .map(|index| self.texts.dense(&self.scenes[*index], &mut random))
+            .collect::<Result<Vec<_>>>()?;
+        let told: Vec<Exchange> = read
+            .iter()
+            .zip(&captions)
+            .map(|(index, caption)| {
                 let (question, answer) = self.texts.question(&self.scenes[*index], &mut random)?;
-                prompt.extend(question);
-                Ok((prompt, answer))
+                Ok(([caption.clone(), question].concat(), answer))
             })
             .collect::<Result<_>>()?;
         let asked: Vec<Exchange> = seen
@@ -116,7 +124,45 @@ impl Stage for UnderstandingStage {
         if read.is_empty() {
             return Ok(from_image);
         }
-        let from_text = answer_loss(&module.understanding, &read, None);
-        Ok(from_image * (1.0 - text_only) + from_text * text_only)
+        let rows = told.iter().map(|(prompt, answer)| (prompt.as_slice(), answer.as_slice()));
+        let states = module.understanding.forward(&TextBatch::with_answers(rows), None).states;
+        let from_text = answer_loss_from(&module.understanding, states.clone(), &told, 0);
+        let tagged = self.tagged(module, states, read, &captions)?;
+        Ok(from_image * (1.0 - text_only) + (from_text + tagged) * text_only)
+    }
+}
+
+impl UnderstandingStage {
+    /// The loss of what is true of each noun that a caption names once, from the noun's own state.
+    ///
+    /// # Shapes
+    /// - `states`: `[captions, text_tokens, hidden]`, captions first in each row
+    fn tagged(
+        &self,
+        module: &UnderstandingModule,
+        states: Tensor<3>,
+        indices: &[usize],
+        captions: &[Vec<u32>],
+    ) -> Result<Tensor<1>> {
+        let ([_, tokens, _], device) = (states.dims(), states.device());
+        let [vocabulary] = module.tag_bias.dims();
+        let (mut positions, mut shown) = (Vec::new(), Vec::new());
+        for (row, (index, caption)) in indices.iter().zip(captions).enumerate() {
+            for words in words_of(&self.scenes[*index], self.texts.tokenizer())? {
+                let mut places = (0..caption.len()).filter(|at| caption[*at] == words[0]);
+                if let (Some(place), None) = (places.next(), places.next()) {
+                    positions.push(row * tokens + place);
+                    let mut row = vec![0f32; vocabulary];
+                    words[1..].iter().for_each(|word| row[*word as usize] = 1.0);
+                    shown.extend(row);
+                }
+            }
+        }
+        if positions.is_empty() {
+            return Ok(Tensor::zeros([1], &device));
+        }
+        let scores = scores_at(&module.understanding, states, &positions) + module.tag_bias.val().unsqueeze();
+        let shown = TensorData::new(shown, [positions.len(), vocabulary]);
+        Ok(sigmoid_loss(scores, Tensor::from_data(shown, &device)))
     }
 }

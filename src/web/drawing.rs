@@ -3,7 +3,7 @@
 use wasm_bindgen::prelude::*;
 use web_sys::ImageData;
 
-use super::types::pictures;
+use super::options::pictures;
 use crate::{Result, pipeline};
 
 /// Pictures being drawn, one a seed. Pausing is not calling [`Drawing::advance`], cancelling is `free()`.

@@ -5,8 +5,9 @@ use tsify::{Ts, Tsify};
 use wasm_bindgen::prelude::*;
 
 use super::{
-    FileRecord, Runtime, file,
-    types::{Weights, in_range},
+    Runtime,
+    options::{Weights, in_range},
+    types::{FileRecord, file},
 };
 use crate::{
     Error, Result,

@@ -1,204 +1,29 @@
-//! The only surface that JavaScript sees: a runtime that owns a device and a model, and drawings
-//! that the caller pulls step by step. Images come in as encoded files (PNG, JPEG, WebP, GIF) and
-//! go out as `ImageData`. Every failure is an `Error` named `RecaError` with a stable `code`.
+//! The only surface that JavaScript sees, in two parts: the laboratory's runtime, and official encoders
+//! (features `scene` and `encoders`). Images come in as encoded files (PNG, JPEG, WebP, GIF) and go
+//! out as `ImageData`. Every failure is an `Error` named `RecaError` with a stable `code`.
 
+#[cfg(feature = "scene")]
 mod align;
 #[cfg(feature = "bench")]
 mod bench;
+#[cfg(feature = "scene")]
 mod drawing;
+#[cfg(feature = "encoders")]
+mod encoder;
+#[cfg(feature = "encoders")]
+mod encoder_loading;
+#[cfg(feature = "scene")]
 mod evaluation;
 mod failure;
+#[cfg(feature = "scene")]
+mod options;
+#[cfg(feature = "scene")]
+mod runtime;
+#[cfg(feature = "scene")]
 mod scenes;
+#[cfg(feature = "scene")]
 mod tuned;
 mod types;
 
-use std::{cell::RefCell, rc::Rc};
-
-use burn::{
-    module::Module,
-    tensor::{Tensor, TensorData},
-};
-use js_sys::{Float32Array, Reflect, Uint8Array};
-use tsify::{Ts, Tsify};
-use wasm_bindgen::{JsCast, prelude::*};
-use web_sys::ImageData;
-
-use self::{
-    drawing::Drawing,
-    types::{Backend, DrawOptions, ModelInfo, RuntimeInfo, Weights, picture, pixels},
-};
-use crate::{
-    Error, Pipeline, Result,
-    device::{self, Choice, Opened},
-    eval::Scorer,
-    image,
-    scene::Engine,
-    umm::{Decoding, describe::read},
-    weights::ModelFiles,
-};
-
-#[wasm_bindgen]
-extern "C" {
-    /// The files of a model directory by name, `manifest.json` among them.
-    #[wasm_bindgen(typescript_type = "Record<string, Uint8Array>")]
-    pub type FileRecord;
-}
-
-/// A device and what lives on it: the model as it was loaded, the same with a tuned generation
-/// expert, the world that scenes are made of, and the scorer of what is drawn.
-#[wasm_bindgen]
-pub struct Runtime {
-    opened: Opened,
-    base: RefCell<Option<Rc<Pipeline>>>,
-    aligned: Rc<RefCell<Option<Rc<Pipeline>>>>,
-    world: RefCell<Option<Rc<Engine>>>,
-    scorer: RefCell<Option<Scorer>>,
-}
-
-#[wasm_bindgen]
-impl Runtime {
-    /// Opens a device.
-    ///
-    /// # Errors
-    /// `no_webgpu` if WebGPU is asked for and cannot be had.
-    pub async fn create(backend: Ts<Backend>) -> Result<Runtime> {
-        let choice = match backend.to_rust().map_err(Error::bad_input)? {
-            Backend::Auto => Choice::Auto,
-            Backend::Cpu => Choice::Cpu,
-            Backend::Webgpu => Choice::WebGpu,
-        };
-        let opened = device::open(choice).await?;
-        Ok(Self {
-            opened,
-            base: RefCell::default(),
-            aligned: Rc::default(),
-            world: RefCell::default(),
-            scorer: RefCell::default(),
-        })
-    }
-
-    /// Which device this is, and why.
-    pub fn info(&self) -> Result<Ts<RuntimeInfo>> {
-        let (backend, reason) = (self.opened.backend.to_owned(), self.opened.reason.clone());
-        RuntimeInfo { backend, reason, version: env!("CARGO_PKG_VERSION").to_owned() }
-            .into_ts()
-            .map_err(Error::internal)
-    }
-
-    /// Checks the files against their manifest and builds the model; an earlier one is dropped,
-    /// with its tuned weights.
-    ///
-    /// # Errors
-    /// `weights_hash`, `weights_format`, `weights_shape`.
-    pub fn load(&self, files: &FileRecord) -> Result<Ts<ModelInfo>> {
-        let files = ModelFiles::read(|name| file(files, name))?;
-        let pipeline = Pipeline::new(&files, &self.opened.device)?;
-        let info = ModelInfo {
-            image_size: pipeline.config.image_size,
-            visual_tokens: pipeline.config.visual_tokens(),
-            hidden_size: pipeline.config.vision.hidden_size,
-            parameters: pipeline.umm.num_params(),
-            vocabulary: pipeline.tokenizer.words().to_vec(),
-            styles: pipeline.styles().to_vec(),
-        };
-        self.base.replace(Some(Rc::new(pipeline)));
-        self.aligned.replace(None);
-        info.into_ts().map_err(Error::internal)
-    }
-
-    /// The likeliest answer to a question about an image.
-    ///
-    /// # Errors
-    /// `bad_input` for files that are no images and for words outside the vocabulary.
-    pub async fn describe(&self, image: Vec<u8>, question: String) -> Result<String> {
-        let image = image::decode(&image)?;
-        self.base()?.describe(&image, &question, Decoding::Greedy).await
-    }
-
-    /// The understanding embeddings of an image, `visualTokens × hiddenSize` values row by row.
-    pub async fn embed(&self, image: Vec<u8>) -> Result<Float32Array> {
-        let embeddings = self.base()?.embed(&image::decode(&image)?);
-        Ok(Float32Array::from(read(embeddings).await?.as_slice()))
-    }
-
-    /// The centre square of an image in the model's size: what the model sees.
-    pub fn fit(&self, image: &[u8]) -> Result<ImageData> {
-        let side = self.base()?.config.image_size as u32;
-        picture(&image::fit(&image::decode(image)?, side))
-    }
-
-    /// Starts drawing a prompt.
-    ///
-    /// # Errors
-    /// `bad_input` for unknown words, prompts that are too long and options out of range.
-    pub fn generate(&self, prompt: &str, options: Option<Ts<DrawOptions>>) -> Result<Drawing> {
-        let options = DrawOptions::parse(options)?;
-        let model = self.model(options.weights)?;
-        Ok(Drawing::new(model.generate(prompt, &options.seeds(), options.sampler())?))
-    }
-
-    /// Starts redrawing an image from its understanding embeddings alone; `count` must be 1.
-    pub fn reconstruct(&self, image: &[u8], options: Option<Ts<DrawOptions>>) -> Result<Drawing> {
-        let options = DrawOptions::parse(options)?;
-        let embeddings = self.base()?.embed(&image::decode(image)?);
-        self.redraw(embeddings, &options)
-    }
-
-    /// Starts drawing from understanding embeddings as [`Runtime::embed`] gives them.
-    #[wasm_bindgen(js_name = reconstructEmbeddings)]
-    pub fn reconstruct_embeddings(
-        &self,
-        embeddings: Vec<f32>,
-        options: Option<Ts<DrawOptions>>,
-    ) -> Result<Drawing> {
-        let options = DrawOptions::parse(options)?;
-        let config = &self.base()?.config;
-        let (tokens, hidden) = (config.visual_tokens(), config.vision.hidden_size);
-        if embeddings.len() != tokens * hidden {
-            let found = embeddings.len();
-            return Err(Error::bad_input(format!("{found} embedding values, expected {tokens} × {hidden}")));
-        }
-        let data = TensorData::new(embeddings, [1, tokens, hidden]);
-        self.redraw(Tensor::from_data(data, &self.opened.device), &options)
-    }
-}
-
-/// One of the files.
-fn file(files: &FileRecord, name: &str) -> Result<Vec<u8>> {
-    let missing = || Error::weights_format(format!("{name} is missing from the model's files"));
-    let value = Reflect::get(files, &name.into()).map_err(|_| missing())?;
-    Ok(value.dyn_ref::<Uint8Array>().ok_or_else(missing)?.to_vec())
-}
-
-impl Runtime {
-    fn redraw(&self, embeddings: Tensor<3>, options: &DrawOptions) -> Result<Drawing> {
-        let model = self.model(options.weights)?;
-        Ok(Drawing::new(model.reconstruct(embeddings, options.seed, options.sampler())?))
-    }
-
-    fn base(&self) -> Result<Rc<Pipeline>> {
-        self.base.borrow().clone().ok_or_else(|| Error::bad_input("no model is loaded yet"))
-    }
-
-    fn model(&self, weights: Weights) -> Result<Rc<Pipeline>> {
-        match weights {
-            Weights::Base => self.base(),
-            Weights::Aligned => self.aligned.borrow().clone().ok_or_else(|| {
-                Error::bad_input("there are no aligned weights yet; align or import some first")
-            }),
-        }
-    }
-}
-
-/// Peak signal-to-noise ratio of two pictures of one size, dB.
-///
-/// # Errors
-/// `bad_input` if the sizes differ.
-#[wasm_bindgen]
-pub fn psnr(a: &ImageData, b: &ImageData) -> Result<f64> {
-    let (a, b) = (pixels(a)?, pixels(b)?);
-    if a.dimensions() != b.dimensions() {
-        return Err(Error::bad_input("the pictures differ in size"));
-    }
-    Ok(image::psnr(&a, &b))
-}
+#[cfg(feature = "scene")]
+use self::runtime::Runtime;

@@ -6,7 +6,7 @@ use js_sys::Uint8Array;
 use tsify::Ts;
 use wasm_bindgen::prelude::*;
 
-use super::{Runtime, types::Weights};
+use super::{Runtime, options::Weights};
 use crate::{
     Error, Result,
     weights::safetensors::{self, Precision},

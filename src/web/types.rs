@@ -1,14 +1,37 @@
-//! Options and results with their TypeScript types.
-
-use std::ops::RangeInclusive;
+//! What both parts take and give, with TypeScript types.
 
 use image::RgbImage;
-use js_sys::Uint8ClampedArray;
+use js_sys::{Reflect, Uint8Array, Uint8ClampedArray};
 use serde::{Deserialize, Serialize};
 use tsify::{Ts, Tsify};
+use wasm_bindgen::{JsCast, prelude::*};
 use web_sys::ImageData;
 
-use crate::{Error, Result, flow::sampler::SamplerConfig};
+use crate::{
+    Error, Result,
+    device::{self, Choice, Opened},
+};
+
+#[wasm_bindgen]
+extern "C" {
+    /// Files of a model's folder by name.
+    #[wasm_bindgen(typescript_type = "Record<string, Uint8Array>")]
+    pub type FileRecord;
+}
+
+/// One of the files.
+///
+/// # Errors
+/// `weights_format` if it is not there.
+pub fn file(files: &FileRecord, name: &str) -> Result<Vec<u8>> {
+    optional(files, name)
+        .ok_or_else(|| Error::weights_format(format!("{name} is missing from the model's files")))
+}
+
+/// One of the files, where it is there.
+pub fn optional(files: &FileRecord, name: &str) -> Option<Vec<u8>> {
+    Some(Reflect::get(files, &name.into()).ok()?.dyn_ref::<Uint8Array>()?.to_vec())
+}
 
 /// What to compute on; `auto` is WebGPU where it can be had, else the CPU.
 #[derive(Clone, Copy, Deserialize, Tsify)]
@@ -17,6 +40,21 @@ pub enum Backend {
     Auto,
     Cpu,
     Webgpu,
+}
+
+impl Backend {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// `no_webgpu` if WebGPU is asked for and cannot be had.
+    pub async fn open(backend: Ts<Self>) -> Result<Opened> {
+        device::open(match backend.to_rust().map_err(Error::bad_input)? {
+            Self::Auto => Choice::Auto,
+            Self::Cpu => Choice::Cpu,
+            Self::Webgpu => Choice::WebGpu,
+        })
+        .await
+    }
 }
 
 /// What is computed on, and why.
@@ -28,91 +66,13 @@ pub struct RuntimeInfo {
     pub version: String,
 }
 
-/// What a loaded model is.
-#[derive(Serialize, Tsify)]
-#[serde(rename_all = "camelCase")]
-pub struct ModelInfo {
-    /// Side of its square pictures, pixels.
-    pub image_size: usize,
-    /// Understanding embeddings of a picture.
-    pub visual_tokens: usize,
-    /// Length of one embedding.
-    pub hidden_size: usize,
-    pub parameters: usize,
-    /// All tokens in the order of their ids, three special ones first.
-    pub vocabulary: Vec<String>,
-    /// Styles it draws in; the first is used where a prompt names none.
-    pub styles: Vec<String>,
-}
-
-/// Whose generation expert draws.
-#[derive(Clone, Copy, Default, Deserialize, Tsify)]
-#[serde(rename_all = "lowercase")]
-pub enum Weights {
-    /// The model as it was loaded.
-    #[default]
-    Base,
-    /// The one that alignment made, or that was imported.
-    Aligned,
-}
-
-/// How to draw; what is left out has the sampler's default.
-#[derive(Deserialize, Tsify)]
-#[serde(default)]
-pub struct DrawOptions {
-    /// The same seed gives the same picture. Default 0.
-    pub seed: u64,
-    /// Pictures drawn together, with this seed and those that follow, 1 to 16. Default 1.
-    pub count: u64,
-    /// Default `base`.
-    pub weights: Weights,
-    /// Denoising steps, 1 to 1000. Default 20.
-    pub steps: usize,
-    /// Strength of classifier-free guidance; 1 turns it off. Default 3.
-    pub guidance: f32,
-}
-
-impl Default for DrawOptions {
-    fn default() -> Self {
-        let SamplerConfig { steps, guidance_scale, .. } = SamplerConfig::default();
-        Self { seed: 0, count: 1, weights: Weights::Base, steps, guidance: guidance_scale }
+impl RuntimeInfo {
+    pub fn of(opened: &Opened) -> Result<Ts<Self>> {
+        let (backend, reason) = (opened.backend.to_owned(), opened.reason.clone());
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Self { backend, reason, version }.into_ts().map_err(Error::internal)
     }
 }
-
-impl DrawOptions {
-    /// Reads the options of a call.
-    ///
-    /// # Errors
-    /// `bad_input` for values of another type or out of range.
-    pub fn parse(options: Option<Ts<Self>>) -> Result<Self> {
-        let options =
-            options.map_or_else(|| Ok(Self::default()), |o| o.to_rust()).map_err(Error::bad_input)?;
-        in_range("count", options.count, 1..=MOST_PICTURES)?;
-        Ok(options)
-    }
-
-    /// One seed a picture.
-    pub fn seeds(&self) -> Vec<u64> {
-        (0..self.count).map(|offset| self.seed.wrapping_add(offset)).collect()
-    }
-
-    pub fn sampler(&self) -> SamplerConfig {
-        let Self { steps, guidance, .. } = *self;
-        SamplerConfig { steps, guidance_scale: guidance, ..SamplerConfig::default() }
-    }
-}
-
-/// Refuses a number that is out of range.
-pub fn in_range(name: &str, value: u64, range: RangeInclusive<u64>) -> Result<()> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    let (least, most) = range.into_inner();
-    Err(Error::bad_input(format!("{name} is {value}, expected {least} to {most}")))
-}
-
-/// Most pictures of one drawing.
-const MOST_PICTURES: u64 = 16;
 
 /// An image as canvases take it.
 pub fn picture(image: &RgbImage) -> Result<ImageData> {
@@ -121,16 +81,4 @@ pub fn picture(image: &RgbImage) -> Result<ImageData> {
     let rgba = Uint8ClampedArray::from(rgba.as_slice());
     ImageData::new_with_js_u8_clamped_array(&rgba, image.width())
         .map_err(|e| Error::internal(format!("{e:?}")))
-}
-
-/// The inverse of [`picture`]; transparency is ignored.
-pub fn pixels(picture: &ImageData) -> Result<RgbImage> {
-    let rgb = picture.data().chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
-    RgbImage::from_raw(picture.width(), picture.height(), rgb)
-        .ok_or_else(|| Error::bad_input("a picture's data does not match its size"))
-}
-
-/// Images as canvases take them.
-pub fn pictures(images: &[RgbImage]) -> Result<Vec<ImageData>> {
-    images.iter().map(picture).collect()
 }

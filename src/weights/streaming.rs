@@ -98,7 +98,8 @@ impl<M: Module> Streaming<M> {
 
     /// Bytes that the loaded module takes in f32, and on the way the largest tensor once more.
     pub fn memory(&self) -> u64 {
-        let sizes = self.queue.iter().map(|piece| 4 * piece.shape.iter().product::<usize>() as u64);
+        let values = |piece: &Piece| piece.shape.iter().map(|side| *side as u64).product::<u64>();
+        let sizes = self.queue.iter().map(|piece| 4 * values(piece));
         let (all, largest) = sizes.fold((0, 0), |(all, largest), size| (all + size, size.max(largest)));
         all + 2 * largest
     }

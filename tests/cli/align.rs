@@ -1,6 +1,7 @@
 //! Alignment and its controls.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 
@@ -18,21 +19,95 @@ fn alignment_changes_the_generation_expert_alone() {
     for method in ["reca", "shuffled", "sft-sparse", "sft-dense"] {
         desk.reca(&[&["align", "--out", method, "--method", method][..], &SHORT].concat()).ok();
         assert_eq!(desk.files(method), ["log.jsonl", "model"]);
-        let bytes = fs::read(desk.path(method).join("model/model.safetensors")).unwrap();
-        let aligned = SafeTensors::deserialize(&bytes).unwrap();
-        let changed: Vec<String> = base
-            .iter()
-            .filter(|(name, tensor)| aligned.tensor(name).unwrap().data() != tensor.data())
-            .map(|(name, _)| name.to_owned())
-            .collect();
-        assert!(
-            !changed.is_empty() && changed.iter().all(|name| name.starts_with("generation.")),
-            "{changed:?}"
-        );
-        results.push(bytes);
+        results.push(aligned(&desk, method, &base));
     }
     let distinct = (0..results.len()).all(|i| results[..i].iter().all(|other| *other != results[i]));
     assert!(distinct, "every method must learn something else");
+}
+
+/// The aligned weights in a folder, of which the generation expert's alone must differ from the base's.
+#[track_caller]
+fn aligned(desk: &Desk, folder: &str, base: &SafeTensors) -> Vec<u8> {
+    let bytes = fs::read(desk.path(folder).join("model/model.safetensors")).unwrap();
+    let aligned = SafeTensors::deserialize(&bytes).unwrap();
+    let changed: Vec<String> = base
+        .iter()
+        .filter(|(name, tensor)| aligned.tensor(name).unwrap().data() != tensor.data())
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    assert!(!changed.is_empty() && changed.iter().all(|name| name.starts_with("generation.")), "{changed:?}");
+    bytes
+}
+
+fn encoder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/encoders").join(name)
+}
+
+/// On small checkpoints of random weights: their features tell pictures apart, if not well.
+#[test]
+fn another_encoder_stands_in_the_place_of_the_models_own() {
+    let desk = Desk::new();
+    desk.reca(&["export", "--out", "base"]).ok();
+    let base = fs::read(desk.path("base/model.safetensors")).unwrap();
+    let base = SafeTensors::deserialize(&base).unwrap();
+    let align = |name: &str, out: &str, more: &[&str]| {
+        let encoder = encoder(name);
+        let options = ["align", "--out", out, "--encoder", encoder.to_str().unwrap()];
+        desk.reca(&[&options, &SHORT[..], more].concat())
+    };
+    let mut results = Vec::new();
+    for name in ["clip", "siglip", "clip-vision"] {
+        align(name, name, &[]).ok();
+        assert_eq!(desk.files(name), ["connector.safetensors", "log.jsonl", "model"]);
+        results.push(aligned(&desk, name, &base));
+    }
+    align("clip", "layer", &["--layer", "1"]).ok();
+    results.push(aligned(&desk, "layer", &base));
+    let distinct = (0..results.len()).all(|i| results[..i].iter().all(|other| *other != results[i]));
+    assert!(distinct, "every encoder and layer must teach something else");
+
+    let connector = || fs::read(desk.path("clip/connector.safetensors")).unwrap();
+    let steps = |stage: &str| {
+        let log = fs::read_to_string(desk.path("clip/log.jsonl")).unwrap();
+        log.lines().filter(|line| line.contains(&format!("\"stage\":\"{stage}\""))).count()
+    };
+    let (trained, logged) = (connector(), steps("connector"));
+    align("clip", "clip", &[]).ok();
+    assert_eq!((steps("connector"), steps("reca")), (logged, 1), "the connector is there already");
+    assert!(aligned(&desk, "clip", &base) == results[0] && connector() == trained);
+    align("clip", "clip", &["--fresh"]).ok();
+    assert!(connector() == trained, "the same seed gives the same bits");
+    let other = "connector.safetensors (--fresh trains it anew)";
+    align("siglip", "clip", &[]).fails(1, &[other, "other settings"]);
+}
+
+#[test]
+fn encoders_that_cannot_be_used_are_named() {
+    let desk = Desk::new();
+    let align = |encoder: &Path, more: &[&str]| {
+        let options = ["align", "--out", "o", "--encoder", encoder.to_str().unwrap()];
+        desk.reca(&[&options, &SHORT[..], more].concat())
+    };
+    align(Path::new("nowhere"), &[]).fails(1, &["nowhere/config.json", "--encoder names a folder"]);
+    align(&super::nano(), &[]).fails(1, &["\"reca-umm\", expected clip"]);
+    align(&encoder("clip"), &["--layer", "-5"]).fails(1, &["hidden states 0 to 3"]);
+    align(&encoder("clip"), &["--method", "sft-dense"]).fails(1, &["reads captions", "leave out --encoder"]);
+    align(&encoder("clip"), &["--generation-embeddings"]).fails(2, &["cannot be used with"]);
+    desk.reca(&["align", "--out", "o", "--layer", "1"]).fails(2, &["--encoder <DIR>"]);
+
+    fs::create_dir(desk.path("odd")).unwrap();
+    let read = |name: &str| fs::read(encoder("clip-vision").join(name)).unwrap();
+    let (config, mut weights) = (read("config.json"), read("model.safetensors"));
+    let wider =
+        String::from_utf8(config.clone()).unwrap().replace("\"hidden_size\": 32", "\"hidden_size\": 40");
+    fs::write(desk.path("odd/config.json"), &wider).unwrap();
+    fs::write(desk.path("odd/model.safetensors"), &weights).unwrap();
+    align(&desk.path("odd"), &[]).fails(1, &["weights_shape", "do not fit", "misshapen"]);
+    let end = weights.len();
+    weights[end - 4..].fill(0xff);
+    fs::write(desk.path("odd/config.json"), &config).unwrap();
+    fs::write(desk.path("odd/model.safetensors"), &weights).unwrap();
+    align(&desk.path("odd"), &[]).fails(1, &["weights_format", "holds NaN"]);
 }
 
 #[test]

@@ -1,17 +1,19 @@
-/** Tensors that the PyTorch reference stored. */
+/** Tensors that the PyTorch reference and `transformers` stored. */
 import { readFileSync } from 'node:fs';
 
-const bytes = readFileSync(new URL('../goldens/nano.safetensors', import.meta.url));
-const headerSize = Number(bytes.readBigUInt64LE(0));
-const header = JSON.parse(bytes.toString('utf8', 8, 8 + headerSize));
-
-/** One f32 tensor: its shape and values. */
-export function golden(name) {
-  const { dtype, shape, data_offsets: [from, to] } = header[name];
-  if (dtype !== 'F32') throw new Error(`${name} is ${dtype}`);
-  const start = 8 + headerSize;
-  return { shape, values: new Float32Array(Uint8Array.prototype.slice.call(bytes, start + from, start + to).buffer) };
+/** What reads the f32 tensors of a file in tests/goldens: shape and values of each. */
+export function tensors(path) {
+  const bytes = readFileSync(new URL(`../goldens/${path}`, import.meta.url));
+  const start = 8 + Number(bytes.readBigUInt64LE(0));
+  const header = JSON.parse(bytes.toString('utf8', 8, start));
+  return (name) => {
+    const { dtype, shape, data_offsets: [from, to] } = header[name];
+    if (dtype !== 'F32') throw new Error(`${name} is ${dtype}`);
+    return { shape, values: new Float32Array(Uint8Array.prototype.slice.call(bytes, start + from, start + to).buffer) };
+  };
 }
+
+export const golden = tensors('nano.safetensors');
 
 /** RGBA bytes of the goldens' image `index`, which came from 8-bit levels. */
 export function goldenImage(index) {

@@ -34,7 +34,7 @@ before(async () => {
   await mkdir(installed, { recursive: true });
   execFileSync('npm', ['pack', '--silent', '--pack-destination', folder], { cwd: PACKAGE });
   execFileSync('sh', ['-c', `tar xzf "${folder}"/*.tgz -C "${installed}" --strip-components 1`]);
-  server = await serve(new Map(), {
+  server = await serve(new Map(), {}, {
     '/plain/web/': installed,
     '/plain/': join(folder, 'plain'),
     '/bundled/': join(folder, 'project/dist'),

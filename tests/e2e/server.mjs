@@ -12,6 +12,7 @@ const FOLDERS = {
   '/lab/models/nano/': 'tests/goldens/nano',
   '/lab/': 'www/dist',
   '/pkg/': 'pkg',
+  '/encoders/': 'tests/goldens/encoders',
   '/bench/': 'www/bench',
   '/built/': 'target/bench-web',
   '/models/': 'www/models',
@@ -29,9 +30,10 @@ const TYPES = {
 
 const BLANK = '<!doctype html><meta charset="utf-8"><title>blank</title><link rel="icon" href="/lab/icon.svg">';
 
-/** Starts the server; `overrides` maps URL paths to other bytes, for damaged and missing files, and `more` are
- * folders beside those above. */
-export async function serve(overrides = new Map(), more = {}) {
+/** Starts the server; `overrides` maps URL paths to other bytes, for damaged and missing files, or to the
+ * beginning of a file that is never sent whole, `{ bytes, size }`. `headers` are sent along with all, and `more`
+ * are folders beside those above. */
+export async function serve(overrides = new Map(), headers = {}, more = {}) {
   const folders = { ...FOLDERS, ...more };
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, 'http://localhost');
@@ -40,8 +42,11 @@ export async function serve(overrides = new Map(), more = {}) {
       response.writeHead(200, {
         'content-type': TYPES[extname(pathname)] ?? (pathname.endsWith('/') ? TYPES['.html'] : 'application/octet-stream'),
         'cache-control': 'no-store',
+        'content-length': bytes.size ?? bytes.length,
+        ...headers,
       });
-      response.end(bytes);
+      if (bytes.size) response.write(bytes.bytes);
+      else response.end(bytes);
     } catch {
       response.writeHead(404).end();
     }

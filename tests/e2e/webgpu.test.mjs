@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 
 import { SWIFTSHADER, launch, open } from './browser.mjs';
+import { CHECKPOINTS, compared, faults } from './encoder.mjs';
 import { distance, golden, goldenImage, largest } from './goldens.mjs';
 import { png } from './images.mjs';
 import { serve } from './server.mjs';
@@ -94,6 +95,14 @@ describe('WebGPU', { skip: built ? false : 'pkg/dist/webgpu is not built', timeo
       const apart = distance(cpu, webgpu);
       t.diagnostic(`largest difference ${apart} of 255`);
       assert.ok(apart <= 2 && new Set(cpu).size > 16, `${apart}`);
+    });
+  }
+
+  for (const checkpoint of CHECKPOINTS) {
+    test(`${checkpoint} computes what transformers computes`, async () => {
+      const { pairs, tokens } = await compared(page, 'webgpu', 'webgpu', checkpoint);
+      assert.deepEqual(faults(pairs), []);
+      assert.deepEqual(tokens[0], tokens[1]);
     });
   }
 

@@ -8,6 +8,7 @@ mod models;
 mod pictures;
 #[cfg(feature = "encoders")]
 mod texts;
+mod trained;
 
 use std::path::{Path, PathBuf};
 

@@ -15,7 +15,8 @@ fn vision_towers_equal_transformers() {
             goldens.assert(&format!("hidden.{layer}"), state);
         }
         let last = tower.last_hidden_state(goldens.tensor("pixel_values"));
-        goldens.assert("pooled", tower.pool(last).unwrap());
+        goldens.assert("pooled", tower.pool(last.clone()).unwrap());
+        goldens.assert("patch_embeds", model.patch_embeds(last).unwrap());
         goldens.assert("image_embeds", model.image_embeds(goldens.tensor("pixel_values")).unwrap());
     }
 }

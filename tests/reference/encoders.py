@@ -149,7 +149,17 @@ def vision_goldens(model) -> dict[str, Tensor]:
         out |= {f"hidden.{i}": h for i, h in enumerate(outputs.hidden_states) if not name}
         head = getattr(model, "visual_projection", None)
         out[f"{name}image_embeds"] = outputs.pooler_output if head is None else head(outputs.pooler_output)
+        if not name:
+            out["patch_embeds"] = patch_embeds(tower, outputs.last_hidden_state, head)
     return out
+
+
+def patch_embeds(tower, last: Tensor, projection) -> Tensor:
+    """Each patch in the common space: CLIP's as its class token goes there, SigLIP's pooled alone. CLIP's last hidden
+    state is from before the last norm, SigLIP's from behind it."""
+    if projection is not None:
+        return projection(tower.post_layernorm(last[:, 1:]))
+    return torch.stack([tower.head(last[:, i:i + 1]) for i in range(last.shape[1])], 1)
 
 
 def text_goldens(model, ids: Tensor) -> dict[str, Tensor]:

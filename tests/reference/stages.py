@@ -63,6 +63,8 @@ class Stage:
         self.model, self.settings, self.pack, self.cache = model, settings, pack, cache
         self.rng = np.random.default_rng(seed)
         self.extra: dict[str, torch.nn.Parameter] = {}      # trained here, but not part of the model
+        two = np.array([len(nouns) == 2 for nouns in pack.nouns])
+        self.kinds = np.flatnonzero(two), np.flatnonzero(~two)
         self.prepare()
 
     def prepare(self):
@@ -92,7 +94,11 @@ class Stage:
         return torch.cat([torch.load(path) for path in paths])
 
     def draw(self, count: int) -> np.ndarray:
-        return self.rng.integers(0, len(self.pack), count)
+        """Scenes of a batch; `two_objects` says how many show two, for relations are learned last."""
+        if "two_objects" not in self.settings:
+            return self.rng.integers(0, len(self.pack), count)
+        two = self.rng.random(count) < self.settings["two_objects"]
+        return np.where(two, *(self.rng.choice(kind, count) for kind in self.kinds))
 
     def questions(self, index, after: list[list[int]] | None = None) -> tuple[Tensor, Tensor]:
         """Text [B, T] = (caption given) question answer, and how many tokens of it are prompt [B]."""
@@ -169,17 +175,29 @@ class AutoencoderStage(Stage):
 
 
 class UnderstandingStage(Stage):
-    """Questions about images, and, for a part of the batch, about their captions: both contexts become one language."""
+    """Questions about images, and, for a part of the batch, about their captions: both contexts become one language.
+
+    Nouns in a caption are also scored against the words that are true of them, as boxes are in the encoder stage: so a
+    noun's keys and values say its colour and side, as those of the visual tokens in its place do.
+    """
     trains = ("connector.", "understanding.")
 
     def prepare(self):
         self.features = self.cached("features", self.model.vision_model)
-        two = np.array([len(nouns) == 2 for nouns in self.pack.nouns])
-        self.kinds = [np.flatnonzero(two), np.flatnonzero(~two)]
+        self.extra = {"tag_bias": torch.nn.Parameter(torch.full([self.pack.text.size], -4.0))}
+        self.token = {w: self.pack.text.encode(w)[0] for regions in self.pack.regions for _, words in regions for w in words}
 
-    def draw(self, count: int) -> np.ndarray:       # relations are learned last: more scenes of two objects
-        two = self.rng.random(count) < self.settings["two_objects"]
-        return np.where(two, *(self.rng.choice(kind, count) for kind in self.kinds))
+    def tags(self, index, captions: list[list[int]]) -> tuple[list[int], list[int], Tensor]:
+        """Rows and positions of the nouns that a caption names once, and the words that are true of each [K, V]."""
+        found = [(row, caption.index(noun), [self.token[w] for w in others])
+                 for row, (i, caption) in enumerate(zip(index, captions))
+                 for _, (name, *others) in self.pack.regions[i]
+                 if caption.count(noun := self.token[name]) == 1]
+        rows, positions, words = zip(*found) if found else ([], [], [])
+        true = torch.zeros(len(found), self.pack.text.size)
+        for k, ids in enumerate(words):
+            true[k, ids] = 1
+        return list(rows), list(positions), true
 
     def loss(self) -> tuple[Tensor, dict]:
         understanding, share = self.model.understanding, self.settings["text_only"]
@@ -187,12 +205,16 @@ class UnderstandingStage(Stage):
         cut = round(share * len(index))
         captions = [self.pack.dense[i][self.rng.integers(len(self.pack.dense[i]))] for i in index[:cut]]
         text, prefix = self.questions(index[:cut], captions)
-        from_text, _ = answer_loss(understanding.logits(text, None, prefix), text, prefix)
+        states, _, _ = understanding(text, None, prefix)
+        from_text, _ = answer_loss(understanding.lm_head(states), text, prefix)
+        rows, positions, words = self.tags(index[:cut], captions)
+        scores = understanding.lm_head(states[rows, positions]) + self.extra["tag_bias"]
+        tagged = sigmoid_loss(scores, words) if rows else torch.zeros(())
         text, prefix = self.questions(index[cut:])
         visual = self.model.connector(self.features[index[cut:]].float())
         from_image, exact = answer_loss(understanding.logits(text, visual, prefix), text, prefix)
-        loss = (1 - share) * from_image + share * from_text
-        return loss, {"from_image": from_image.item(), "from_text": from_text.item(), "exact": exact.item()}
+        loss = (1 - share) * from_image + share * (from_text + tagged)
+        return loss, {"from_image": from_image.item(), "from_text": from_text.item(), "tags": tagged.item(), "exact": exact.item()}
 
 
 class FlowStage(Stage):

@@ -19,6 +19,7 @@ import torch.multiprocessing
 from data import Pack
 from export import export
 from model import Umm, load_recipe
+from optim import optimizers
 from stages import ORDER, STAGES
 
 LOG_EVERY = 50
@@ -107,13 +108,14 @@ class Trainer:
             p.requires_grad_(False)
         for p in parameters:
             p.requires_grad_(True)
-        optimizer = torch.optim.AdamW(parameters, 0.0, betas=(0.9, 0.95), weight_decay=settings["weight_decay"], fused=True)
         trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        updating = optimizers([*trained.items(), *stage.extra.items()], settings)
         ema = {n: p.detach().clone() for n, p in trained.items()} if "ema" in settings else {}
         step, seconds = 0, 0.0
         if state.get("stage") == name:
             step, seconds = state["step"], state["seconds"]
-            optimizer.load_state_dict(state["optimizer"])
+            for optimizer, saved_state in zip(updating, state["optimizers"]):
+                optimizer.load_state_dict(saved_state)
             ema = state["ema"]
             if self.rank == 0:
                 stage.rng.bit_generator.state = state["rng"]
@@ -128,14 +130,16 @@ class Trainer:
         started = saved = time.time()
         while step < settings["steps"]:
             rate = learning_rate(settings, step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            for optimizer in updating:
+                optimizer.zero_grad()
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
             loss, metrics = stage.loss()
-            optimizer.zero_grad()
             loss.backward()
             average_gradients(parameters, self.processes)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
+            for optimizer in updating:
+                optimizer.step()
             step += 1
             if ema and step % settings["ema_every"] == 0:
                 decay = ema_decay(step // settings["ema_every"], settings["ema"])
@@ -147,7 +151,7 @@ class Trainer:
                 sums = {}
             if time.time() - saved > CHECKPOINT_SECONDS:
                 self.save({"done": state["done"], "stage": name, "step": step, "seconds": seconds + time.time() - started,
-                           "optimizer": optimizer.state_dict(), "ema": ema, "rng": stage.rng.bit_generator.state,
+                           "optimizers": [o.state_dict() for o in updating], "ema": ema, "rng": stage.rng.bit_generator.state,
                            "extra": stage.extra}, ema)
                 saved = time.time()
 

@@ -1,6 +1,5 @@
 /** Alignments in the worker: pictures in, steps out, checkpoints to the store. */
-import type { Alignment } from '@reca/web/cpu';
-import type { Opened } from './artefact';
+import type { Alignment, Runtime } from '@reca/web/cpu';
 import { type Failure, RecaError, failure } from './error';
 import type { AlignOptions, AlignPictures, AlignRun, AlignStep, Progress } from './protocol';
 import * as store from './store';
@@ -14,7 +13,7 @@ let current: Alignment | null = null;
 
 /** Reads the pictures and begins; with `resume`, goes on from the stored checkpoint. */
 export async function begin(
-  { wasm, runtime }: Opened,
+  runtime: Runtime,
   run: AlignRun,
   resume: boolean,
   signal: AbortSignal,
@@ -30,7 +29,6 @@ export async function begin(
     // Lets a message with the abort in.
     await new Promise((resolve) => setTimeout(resolve));
   }
-  void wasm;
   const alignment = runtime.align(pictures, { ...run.options } as AlignOptions);
   if (resume) {
     const bytes = await store.read(CHECKPOINT);
@@ -47,8 +45,8 @@ function size(pictures: AlignPictures): number {
 }
 
 async function add(
-  to: Awaited<ReturnType<Opened['runtime']['pictures']>>,
-  runtime: Opened['runtime'],
+  to: Awaited<ReturnType<Runtime['pictures']>>,
+  runtime: Runtime,
   from: AlignPictures,
   made: number,
 ): Promise<number> {

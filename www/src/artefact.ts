@@ -1,18 +1,31 @@
-/** Which of the two wasm builds to fetch: the small one for the CPU, or the one with WebGPU. */
-import type * as Wasm from '@reca/web/cpu';
+/** Which of a worker's two wasm builds to fetch: the small one for the CPU, or the one with WebGPU. */
 import { type Failure, RecaError, failure } from './error';
 import type { Backend, RuntimeInfo } from './protocol';
 
-export type Artefact = typeof Wasm;
+/** What every build has. */
+interface Build {
+  default(): Promise<unknown>;
+  onFatal(listener: (message: string) => void): void;
+}
 
-/** A wasm instance with its runtime. */
-export interface Opened {
-  wasm: Artefact;
-  runtime: Wasm.Runtime;
+/** What owns a device. */
+interface Owner {
+  info(): unknown;
+}
+
+/** A wasm instance with what owns its device. */
+export interface Opened<W, R> {
+  wasm: W;
+  runtime: R;
   info: RuntimeInfo;
 }
 
-const BUILDS = import.meta.glob<Artefact>('../../pkg/dist/{cpu,webgpu}/reca.js');
+/** The builds that a worker may fetch, and how it opens a device in one. */
+export interface Artefact<W extends Build, R extends Owner> {
+  cpu: (() => Promise<W>) | undefined;
+  webgpu: (() => Promise<W>) | undefined;
+  create(wasm: W, backend: 'cpu' | 'webgpu'): Promise<R>;
+}
 
 interface Adapter {
   info?: { isFallbackAdapter?: boolean };
@@ -31,15 +44,19 @@ type OnFatal = (failure: Failure) => void;
  * Opens the backend that is asked for. `auto` takes WebGPU where a hardware adapter is found and
  * computes rightly, else the CPU; `info.reason` says why. `onFatal` is told when it breaks down.
  */
-export async function open(backend: Backend, onFatal: OnFatal): Promise<Opened> {
-  if (backend === 'cpu') return start('cpu', 'asked for', onFatal);
-  if (backend === 'webgpu') return start('webgpu', 'asked for', onFatal);
+export async function open<W extends Build, R extends Owner>(
+  artefact: Artefact<W, R>,
+  backend: Backend,
+  onFatal: OnFatal,
+): Promise<Opened<W, R>> {
+  if (backend === 'cpu') return start(artefact, 'cpu', 'asked for', onFatal);
+  if (backend === 'webgpu') return start(artefact, 'webgpu', 'asked for', onFatal);
   const obstacle = await webgpuObstacle();
-  if (obstacle) return start('cpu', obstacle, onFatal);
+  if (obstacle) return start(artefact, 'cpu', obstacle, onFatal);
   try {
-    return await start('webgpu', 'a WebGPU adapter was found', onFatal);
+    return await start(artefact, 'webgpu', 'a WebGPU adapter was found', onFatal);
   } catch (thrown) {
-    return start('cpu', `WebGPU failed: ${failure(thrown).message}`, onFatal);
+    return start(artefact, 'cpu', `WebGPU failed: ${failure(thrown).message}`, onFatal);
   }
 }
 
@@ -53,8 +70,13 @@ async function webgpuObstacle(): Promise<string | null> {
   return null;
 }
 
-async function start(name: 'cpu' | 'webgpu', reason: string, onFatal: OnFatal): Promise<Opened> {
-  const build = BUILDS[`../../pkg/dist/${name}/reca.js`];
+async function start<W extends Build, R extends Owner>(
+  artefact: Artefact<W, R>,
+  name: 'cpu' | 'webgpu',
+  reason: string,
+  onFatal: OnFatal,
+): Promise<Opened<W, R>> {
+  const build = artefact[name];
   if (!build) throw new RecaError('no_webgpu', `this page has no ${name} build`);
   const wasm = await build();
   try {
@@ -62,12 +84,12 @@ async function start(name: 'cpu' | 'webgpu', reason: string, onFatal: OnFatal): 
   } catch (thrown) {
     throw new RecaError('network', `the ${name} build could not be loaded: ${failure(thrown).message}`);
   }
-  const runtime = await onTrial(wasm, name, onFatal);
-  return { wasm, runtime, info: { ...runtime.info(), reason } };
+  const runtime = await onTrial(wasm, () => artefact.create(wasm, name), onFatal);
+  return { wasm, runtime, info: { ...(runtime.info() as RuntimeInfo), reason } };
 }
 
 /** A runtime that has shown that it works; until then its breaking down is only this call's failure. */
-async function onTrial(wasm: Artefact, name: 'cpu' | 'webgpu', onFatal: OnFatal): Promise<Wasm.Runtime> {
+async function onTrial<R>(wasm: Build, create: () => Promise<R>, onFatal: OnFatal): Promise<R> {
   const trial = Promise.withResolvers<never>();
   const fail: OnFatal = ({ code, message }) => trial.reject(new RecaError(code, message));
   let listener = fail;
@@ -80,7 +102,7 @@ async function onTrial(wasm: Artefact, name: 'cpu' | 'webgpu', onFatal: OnFatal)
   };
   self.addEventListener('error', broken);
   try {
-    const runtime = await Promise.race([wasm.Runtime.create(name), trial.promise]);
+    const runtime = await Promise.race([create(), trial.promise]);
     listener = onFatal;
     return runtime;
   } finally {

@@ -1,25 +1,27 @@
-/** The page's end of the worker: requests out, answers in, each answer to its promise. */
+/** The page's end of a worker: requests out, answers in, each answer to its promise. */
 import { RecaError } from './error';
-import type { Answer, Arguments, CallName, FromWorker, Progress, Request, ToWorker } from './protocol';
+import type { Answer, Arguments, CallList, FromWorker, ToWorker } from './protocol';
 
 interface Pending {
   resolve(value: never): void;
   reject(error: RecaError): void;
-  onProgress?: ((progress: Progress) => void) | undefined;
+  onProgress?: ((progress: never) => void) | undefined;
 }
 
-export interface CallOptions {
+export interface CallOptions<Progress> {
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-export class Connection {
-  readonly #worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'reca' });
+/** `C`: what the worker can be asked; `P`: how it tells of its progress. */
+export class Connection<C extends CallList<C>, P> {
+  readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
   #last = 0;
   #dead: RecaError | null = null;
 
-  constructor() {
+  constructor(worker: Worker) {
+    this.#worker = worker;
     this.#worker.addEventListener('message', ({ data }: MessageEvent<FromWorker>) => this.#receive(data));
     this.#worker.addEventListener('error', (event) => {
       this.close(new RecaError('internal', event.message || 'the worker could not be started'));
@@ -32,12 +34,12 @@ export class Connection {
   }
 
   /** Asks the worker; rejects with `aborted` as soon as the signal fires. */
-  call<N extends CallName>(call: N, args: Arguments<N>, options: CallOptions = {}): Promise<Answer<N>> {
+  call<N extends keyof C>(call: N, args: Arguments<C, N>, options: CallOptions<P> = {}): Promise<Answer<C, N>> {
     const { signal, onProgress } = options;
     if (this.#dead) return Promise.reject(this.#dead);
     if (signal?.aborted) return Promise.reject(aborted());
     const id = ++this.#last;
-    const answer = new Promise<Answer<N>>((resolve, reject) => {
+    const answer = new Promise<Answer<C, N>>((resolve, reject) => {
       this.#pending.set(id, { resolve, reject, onProgress });
     });
     const abort = () => {
@@ -45,7 +47,7 @@ export class Connection {
       this.#take(id)?.reject(aborted());
     };
     signal?.addEventListener('abort', abort, { once: true });
-    this.#send({ type: 'request', id, request: { call, ...args } as Request });
+    this.#send({ type: 'request', id, call, args } as unknown as ToWorker<C>);
     return answer.finally(() => signal?.removeEventListener('abort', abort));
   }
 
@@ -57,7 +59,7 @@ export class Connection {
     this.#pending.clear();
   }
 
-  #send(message: ToWorker): void {
+  #send(message: ToWorker<C>): void {
     this.#worker.postMessage(message);
   }
 
@@ -70,7 +72,7 @@ export class Connection {
         this.#take(message.id)?.reject(new RecaError(message.error.code, message.error.message));
         break;
       case 'progress':
-        this.#pending.get(message.id)?.onProgress?.(message.progress);
+        this.#pending.get(message.id)?.onProgress?.(message.progress as never);
         break;
       case 'fatal':
         this.close(new RecaError(message.error.code, message.error.message));

@@ -90,22 +90,20 @@ export interface Calls {
   memory: [object, number];
 }
 
-export type CallName = keyof Calls;
-export type Arguments<N extends CallName> = Calls[N][0];
-export type Answer<N extends CallName> = Calls[N][1];
+/** Calls by name, each with its arguments and its answer. */
+export type CallList<C> = { [N in keyof C]: [object, unknown] };
+export type Arguments<C extends CallList<C>, N extends keyof C> = C[N][0];
+export type Answer<C extends CallList<C>, N extends keyof C> = C[N][1];
 
-/** A request with its name, one member a call. */
-export type Request = { [N in CallName]: { call: N } & Arguments<N> }[CallName];
-
-export type ToWorker =
-  | { type: 'request'; id: number; request: Request }
+export type ToWorker<C extends CallList<C>> =
+  | { [N in keyof C]: { type: 'request'; id: number; call: N; args: Arguments<C, N> } }[keyof C]
   /** Stops the request's download, if it is at one. */
   | { type: 'abort'; id: number };
 
 export type FromWorker =
   | { type: 'done'; id: number; value: unknown }
   | { type: 'failed'; id: number; error: Failure }
-  | { type: 'progress'; id: number; progress: Progress }
+  | { type: 'progress'; id: number; progress: unknown }
   /** The worker is unusable and must be replaced. */
   | { type: 'fatal'; error: Failure };
 

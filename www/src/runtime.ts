@@ -10,6 +10,7 @@ import type {
   AlignRun,
   AlignStep,
   Backend,
+  Calls,
   DrawOptions,
   EvaluateOptions,
   Evaluated,
@@ -22,7 +23,9 @@ import type {
   SceneRange,
   Weights,
 } from './protocol';
+import { type Cancellable, type ImageSource, bytes } from './source';
 
+export * from './encoder';
 export { type ErrorCode, RecaError } from './error';
 export type {
   AlignPictures,
@@ -41,13 +44,6 @@ export type {
   Tally,
   Weights,
 } from './protocol';
-
-/** An image file (PNG, JPEG, WebP, GIF) or its bytes. */
-export type ImageSource = Blob | ArrayBuffer | Uint8Array;
-
-export interface Cancellable {
-  signal?: AbortSignal;
-}
 
 export interface CreateOptions extends Cancellable {
   /** Default `auto`: WebGPU where a hardware adapter is found, else the CPU. */
@@ -84,8 +80,12 @@ export interface EvaluatingOptions extends Cancellable, Partial<EvaluateOptions>
 /** Crashes of the worker that one alignment gets over. */
 const RESTARTS = 3;
 
+type Lab = Connection<Calls, Progress>;
+
+const connect = (): Lab => new Connection(new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'reca' }));
+
 export class Runtime {
-  #connection: Connection;
+  #connection: Lab;
   #info: RuntimeInfo;
   /** Drawings and evaluations begun. */
   #begun = 0;
@@ -96,14 +96,14 @@ export class Runtime {
   #world: string | ModelFiles | null = null;
   #scorer: string | ModelFiles | null = null;
 
-  private constructor(connection: Connection, info: RuntimeInfo) {
+  private constructor(connection: Lab, info: RuntimeInfo) {
     this.#connection = connection;
     this.#info = info;
   }
 
   /** Starts a worker and opens a device in it. Fails with `no_webgpu` only if WebGPU is forced. */
   static async create({ backend = 'auto', signal }: CreateOptions = {}): Promise<Runtime> {
-    const connection = new Connection();
+    const connection = connect();
     try {
       const runtime = new Runtime(connection, await connection.call('create', { backend }, { signal }));
       runtime.#backend = backend;
@@ -301,7 +301,7 @@ export class Runtime {
 
   /** A new worker with the same model, after the old one broke down. */
   async #restart(): Promise<void> {
-    this.#connection = new Connection();
+    this.#connection = connect();
     this.#info = await this.#connection.call('create', { backend: this.#backend });
     if (this.#model) await this.#connection.call('load', { source: this.#model });
     if (this.#world) await this.#connection.call('openWorld', { source: this.#world });
@@ -338,9 +338,4 @@ function plain(name: string): string {
 function resolved(source: string | URL | ModelFiles): string | ModelFiles {
   const where = typeof source === 'string' || source instanceof URL;
   return where ? new URL(source, document.baseURI).href : source;
-}
-
-async function bytes(image: ImageSource): Promise<Uint8Array> {
-  if (image instanceof Uint8Array) return image;
-  return new Uint8Array(image instanceof Blob ? await image.arrayBuffer() : image);
 }

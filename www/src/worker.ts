@@ -1,36 +1,33 @@
-/** The dedicated worker: owns the wasm instance, the device and the model. One request is worked on
- * at a time, in the order of asking; cancelling means not pulling a drawing any further. */
-import type { Drawing, Evaluation } from '@reca/web/cpu';
+/** The laboratory's worker: owns the wasm instance, the device and the model. Cancelling means not
+ * pulling a drawing any further. */
+import type * as Wasm from '@reca/web/cpu';
 import * as align from './align';
-import { type Opened, open } from './artefact';
-import { type Failure, RecaError, failure } from './error';
+import { type Artefact, type Opened, open } from './artefact';
+import { type Failure, RecaError } from './error';
 import { download, downloadScorer, downloadWorld } from './model';
+import type { Calls, Frame } from './protocol';
+import { type Handlers, post, serve } from './serve';
 import * as store from './store';
-import type { Answer, Arguments, CallName, Frame, FromWorker, ToWorker } from './protocol';
-
-type Handlers = {
-  [N in CallName]: (args: Arguments<N>, job: Job) => Answer<N> | Promise<Answer<N>>;
-};
-
-interface Job {
-  id: number;
-  signal: AbortSignal;
-}
 
 /** What the names of kept weights end in. */
 const KEPT = '.kept';
 
-let opened: Opened | null = null;
-let queue = Promise.resolve();
-const drawings = new Map<number, Drawing>();
-const evaluations = new Map<number, Evaluation>();
-const controllers = new Map<number, AbortController>();
+const BUILDS = import.meta.glob<typeof Wasm>('../../pkg/dist/{cpu,webgpu}/reca.js');
+const artefact: Artefact<typeof Wasm, Wasm.Runtime> = {
+  cpu: BUILDS['../../pkg/dist/cpu/reca.js'],
+  webgpu: BUILDS['../../pkg/dist/webgpu/reca.js'],
+  create: (wasm, backend) => wasm.Runtime.create(backend),
+};
 
-const post = (message: FromWorker) => self.postMessage(message);
+type Lab = Opened<typeof Wasm, Wasm.Runtime>;
 
-const handlers: Handlers = {
+let opened: Lab | null = null;
+const drawings = new Map<number, Wasm.Drawing>();
+const evaluations = new Map<number, Wasm.Evaluation>();
+
+const handlers: Handlers<Calls> = {
   async create({ backend }) {
-    opened = await open(backend, (error) => post({ type: 'fatal', error }));
+    opened = await open(artefact, backend, (error) => post({ type: 'fatal', error }));
     return opened.info;
   },
   async load({ source }, { id, signal }) {
@@ -98,7 +95,7 @@ const handlers: Handlers = {
     evaluations.delete(evaluation);
   },
   alignBegin: ({ run, resume }, { id, signal }) =>
-    align.begin(instance(), run, resume, signal, (progress) => post({ type: 'progress', id, progress })),
+    align.begin(runtime(), run, resume, signal, (progress) => post({ type: 'progress', id, progress })),
   alignStep: ({ publish, save }) => align.step(publish, save),
   alignEnd: () => align.end(),
   alignStored: () => align.stored(),
@@ -118,36 +115,14 @@ const handlers: Handlers = {
   memory: async () => (await instance().wasm.default()).memory.buffer.byteLength,
 };
 
-self.addEventListener('message', ({ data }: MessageEvent<ToWorker>) => {
-  if (data.type === 'abort') {
-    controllers.get(data.id)?.abort();
-    return;
-  }
-  const { id, request } = data;
-  const controller = new AbortController();
-  controllers.set(id, controller);
-  queue = queue.then(async () => {
-    try {
-      controller.signal.throwIfAborted();
-      const handler = handlers[request.call] as (args: unknown, job: Job) => unknown;
-      const value = await handler(request, { id, signal: controller.signal });
-      post({ type: 'done', id, value });
-    } catch (thrown) {
-      const error = failure(thrown);
-      if (isFatal(error)) post({ type: 'fatal', error });
-      else post({ type: 'failed', id, error });
-    } finally {
-      controllers.delete(id);
-    }
-  });
-});
+serve(handlers, isFatal);
 
 /** Whether the device has gone. Then calls may fail as defects before it is said to be lost. */
 function isFatal({ code }: Failure): boolean {
   return code === 'device_lost' || (code === 'internal' && opened?.info.backend === 'webgpu');
 }
 
-function instance(): Opened {
+function instance(): Lab {
   if (!opened) throw new RecaError('bad_input', 'the runtime is not created yet');
   return opened;
 }

@@ -8,10 +8,11 @@ use pollster::block_on;
 use rayon::prelude::*;
 use reca::image::fit;
 use reca::reca::{AlignImages, ConditionConfig};
-use reca::scene::{Engine, Pool, Scene};
+use reca::scene::{Engine, Scene};
 use reca::train::pool::PoolConfig;
 use reca::{Error, Pipeline, Result};
 
+use super::external::Guest;
 use crate::common::read_picture;
 use crate::drive::bar;
 
@@ -20,31 +21,61 @@ pub const POOL_SEED: u64 = 1000;
 /// Pictures that the frozen parts read at once.
 const CHUNK: usize = 128;
 
-/// The first `count` scenes of a pool and seed.
-pub fn pool(
-    pipeline: &Pipeline,
+/// What makes conditions of pictures.
+pub struct Reader<'a> {
+    pub pipeline: &'a Pipeline,
+    pub condition: ConditionConfig,
+    /// In the place of the model's own encoder.
+    pub guest: Option<Guest>,
+}
+
+impl Reader<'_> {
+    /// Adds pictures of the model's size.
+    fn push(&self, images: &mut AlignImages, pictures: &[RgbImage]) -> Result<()> {
+        let (umm, condition) = (&self.pipeline.umm, &self.condition);
+        match &self.guest {
+            None => block_on(images.push(umm, pictures, condition)),
+            Some(guest) => {
+                let tokens = guest.embed(&condition.reduced(pictures))?;
+                block_on(images.push_with(umm, pictures, condition.pooled(tokens)))
+            }
+        }
+    }
+}
+
+/// Hands on the scenes of a pool and their pictures, some at a time.
+pub fn scenes(
     engine: &Engine,
-    (kind, seed, size): (Pool, u64, u64),
-    condition: &ConditionConfig,
-) -> Result<AlignImages> {
-    let bar = bar(size, &format!("scenes of the {} pool", kind.name()));
-    let pool = PoolConfig { kind, seed, size };
-    let mut images = AlignImages::default();
-    for start in (0..size).step_by(CHUNK) {
-        let indices = start..size.min(start + CHUNK as u64);
+    pool: PoolConfig,
+    mut take: impl FnMut(Vec<Scene>, Vec<RgbImage>) -> Result<()>,
+) -> Result<()> {
+    let bar = bar(pool.size, &format!("scenes of the {} pool", pool.kind.name()));
+    for start in (0..pool.size).step_by(CHUNK) {
+        let indices = start..pool.size.min(start + CHUNK as u64);
+        let count = indices.end - indices.start;
         let made: Vec<(Scene, RgbImage)> =
             indices.into_par_iter().map(|index| pool.sample(engine, index)).collect::<Result<_>>()?;
-        let (scenes, pictures): (Vec<_>, Vec<_>) = made.into_iter().unzip();
-        block_on(images.push(&pipeline.umm, &pictures, condition))?;
-        images.describe(scenes);
-        bar.inc(pictures.len() as u64);
+        let (scenes, pictures) = made.into_iter().unzip();
+        take(scenes, pictures)?;
+        bar.inc(count);
     }
     bar.finish_and_clear();
+    Ok(())
+}
+
+/// The scenes of a pool.
+pub fn pool(reader: &Reader, engine: &Engine, pool: PoolConfig) -> Result<AlignImages> {
+    let mut images = AlignImages::default();
+    scenes(engine, pool, |scenes, pictures| {
+        reader.push(&mut images, &pictures)?;
+        images.describe(scenes);
+        Ok(())
+    })?;
     Ok(images)
 }
 
 /// The pictures of a folder, in the order of their names.
-pub fn folder(pipeline: &Pipeline, path: &Path, condition: &ConditionConfig) -> Result<AlignImages> {
+pub fn folder(reader: &Reader, path: &Path) -> Result<AlignImages> {
     let failed = |e: std::io::Error| Error::bad_input(e).at(path.display());
     let mut files: Vec<PathBuf> = fs::read_dir(path)
         .map_err(failed)?
@@ -63,13 +94,13 @@ pub fn folder(pipeline: &Pipeline, path: &Path, condition: &ConditionConfig) -> 
         ))
         .at(path.display()));
     }
-    let side = pipeline.config.image_size as u32;
+    let side = reader.pipeline.config.image_size as u32;
     let bar = bar(files.len() as u64, "pictures");
     let mut images = AlignImages::default();
     for chunk in files.chunks(CHUNK) {
         let pictures: Vec<RgbImage> =
             chunk.par_iter().map(|file| Ok(fit(&read_picture(file)?, side))).collect::<Result<_>>()?;
-        block_on(images.push(&pipeline.umm, &pictures, condition))?;
+        reader.push(&mut images, &pictures)?;
         bar.inc(pictures.len() as u64);
     }
     bar.finish_and_clear();

@@ -1,6 +1,6 @@
 //! What is measured: rows, each an alignment of the base or of another row.
 
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
 use reca::{Error, Result};
 
@@ -34,6 +34,16 @@ impl Row {
         Self { name: name.to_owned(), title: title.to_owned(), after: None, align: Some(options) }
     }
 
+    /// RecA with the embeddings of another encoder, named by its folder.
+    fn encoder(folder: &Path) -> Result<Self> {
+        let path = absolute(folder).map_err(|e| Error::bad_input(e).at(folder.display()))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut row =
+            Self::new(&format!("encoder-{name}"), &format!("RecA, embeddings of {name}"), "--encoder");
+        row.align.iter_mut().for_each(|options| options.push(path.display().to_string()));
+        Ok(row)
+    }
+
     fn after(self, row: &Row) -> Self {
         Self { after: Some(Box::new(row.clone())), ..self }
     }
@@ -57,11 +67,11 @@ impl Row {
 }
 
 impl Plan {
-    /// The rows, each after the one that it builds on.
+    /// The rows, each after the one that it builds on, and one for each other encoder.
     ///
     /// # Errors
-    /// `bad_input` for a name in `only` that no row has.
-    pub fn rows(self, only: &[String]) -> Result<Vec<Row>> {
+    /// `bad_input` for a name in `only` that no row has, and for encoders of one name.
+    pub fn rows(self, only: &[String], encoders: &[PathBuf]) -> Result<Vec<Row>> {
         let base = Row { name: "base".into(), title: "base".into(), after: None, align: None };
         let mut rows = vec![base];
         match self {
@@ -84,6 +94,13 @@ impl Plan {
                 let options = format!("--batch 8 --steps {steps}");
                 Row::new(&format!("reca-{steps}"), &format!("RecA, {steps} steps of 8"), &options)
             })),
+        }
+        for folder in encoders {
+            let row = Row::encoder(folder)?;
+            if rows.iter().any(|other| other.name == row.name) {
+                return Err(Error::bad_input("two encoders' folders have this name").at(folder.display()));
+            }
+            rows.push(row);
         }
         if let Some(unknown) = only.iter().find(|name| !rows.iter().any(|row| row.name == **name)) {
             let names: Vec<_> = rows.iter().map(|row| row.name.as_str()).collect();
@@ -109,10 +126,12 @@ mod tests {
     fn rows_come_with_what_they_build_on() {
         let names = |only: &[&str]| -> Result<Vec<String>> {
             let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
-            Ok(Plan::Reca.rows(&only)?.into_iter().map(|row| row.name).collect())
+            let encoders = [PathBuf::from("towers/clip")];
+            Ok(Plan::Reca.rows(&only, &encoders)?.into_iter().map(|row| row.name).collect())
         };
         assert_eq!(names(&["sft-sparse-reca"]).unwrap(), ["base", "sft-sparse", "sft-sparse-reca"]);
-        assert_eq!(names(&[]).unwrap().len(), 9);
+        assert_eq!(names(&["encoder-clip"]).unwrap(), ["base", "encoder-clip"]);
+        assert_eq!(names(&[]).unwrap().len(), 10);
         assert!(names(&["sft"]).unwrap_err().message.contains("sft-sparse"));
     }
 }

@@ -108,7 +108,7 @@ impl Session {
         })
     }
 
-    fn job(&self, stage: StageName) -> Result<Job<'static>> {
+    pub(super) fn job(&self, stage: StageName) -> Result<Job<'static>> {
         Ok(Job {
             stage: stage.as_str(),
             run: self.recipe.run(stage)?,
@@ -120,7 +120,7 @@ impl Session {
     }
 
     /// The pool's scenes and pictures, made by all threads.
-    fn samples(&mut self, pool: PoolConfig) -> Result<Samples> {
+    pub(super) fn samples(&mut self, pool: PoolConfig) -> Result<Samples> {
         if let Some((_, samples)) = self.pool.as_ref().filter(|(made, _)| *made == pool) {
             return Ok(samples.clone());
         }

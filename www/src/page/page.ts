@@ -1,7 +1,8 @@
 /** The page: shows its panels at once, and loads the model behind them. */
 import { alignPanel } from './align';
 import { drawPanel } from './draw';
-import { Lab } from './lab';
+import { encoderPart } from './encoder';
+import { Lab, type Sample } from './lab';
 import { redrawPanel } from './redraw';
 import { attempt, reports } from './report';
 import { tabs } from './tabs';
@@ -10,7 +11,12 @@ import { understandPanel } from './understand';
 
 async function panels(lab: Lab): Promise<void> {
   const choose = await redrawPanel(lab);
-  await Promise.all([drawPanel(lab), alignPanel(lab), understandPanel(lab, choose)]);
+  const ask = encoderPart();
+  const chosen = (image: Blob, sample: Sample | null) => {
+    choose(image, sample);
+    ask(image);
+  };
+  await Promise.all([drawPanel(lab), alignPanel(lab), understandPanel(lab, chosen)]);
 }
 
 /** Waits a little for the service worker, so that it keeps what a first visit fetches. */
