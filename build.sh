@@ -19,6 +19,8 @@ Usage: $NAME VERB
   test                        everything that CI runs; the last line is "N passed, N failed"
   lint                        formatting and clippy, natively and for the browser
   bench                       speed of a training step, beside PyTorch's, and of the data engine
+  bench-web [cpu] [webgpu] [--rounds N] [--json FILE]
+                              speed in Chromium, beside onnxruntime-web's and tfjs's; what WebGPU is asked for a step
   pkg                         the wasm builds and the npm package, into pkg/dist
   sprites                     rebuild the archives of drawings from their npm packages
   goldens                     rebuild the numbers that the tests compare with, by the PyTorch reference
@@ -89,11 +91,16 @@ need_reference() {
     fi
 }
 
-# wasm NAME FEATURES MOST: one wasm build with its JavaScript, into pkg/dist/NAME, of at most MOST bytes compressed.
-wasm() {
+# artefact FEATURES FOLDER: one wasm build with its JavaScript. Only as a cdylib alone is it optimised as a whole.
+artefact() {
     say "building for the browser: $1"
-    cargo build --target $WASM --profile web --lib --no-default-features --features "$2"
-    wasm-bindgen --target web --out-name reca --out-dir "pkg/dist/$1" target/$WASM/web/reca.wasm
+    cargo rustc --target $WASM --profile web --lib --crate-type cdylib --no-default-features --features "$1"
+    wasm-bindgen --target web --out-name reca --out-dir "$2" target/$WASM/web/reca.wasm
+}
+
+# wasm NAME FEATURES MOST: what is shipped, into pkg/dist/NAME, of at most MOST bytes compressed.
+wasm() {
+    artefact "$2" "pkg/dist/$1"
     local size
     size=$(gzip -9c "pkg/dist/$1/reca_bg.wasm" | wc -c)
     say "$1: $size bytes compressed, at most $3"
@@ -216,6 +223,28 @@ print(f"samples per second, ours over PyTorch's: {ours['samples_per_second'] / t
 PYTHON
 }
 
+# Of WebGPU it counts what is built; the CPU's part is built here.
+bench_web() {
+    need_wasm
+    need_node
+    need_chromium
+    [[ " $* " == *" webgpu "* && " $* " != *" cpu "* ]] || peers
+    node www/bench/run.mjs "$@"
+}
+
+# What the speed comparison needs beside the package: other engines, their files, and a build that shows its parts.
+peers() {
+    need_reference
+    if [ ! -e www/bench/node_modules ] || [ www/bench/package-lock.json -nt www/bench/node_modules ]; then
+        say "installing the other engines"
+        (cd www/bench && npm ci --no-audit --no-fund --ignore-scripts && touch node_modules)
+    fi
+    wasm_cpu
+    artefact cpu,bench target/bench-web/cpu
+    (cd www && npm run --silent build:pkg)
+    "$PYTHON" tests/reference/export_onnx.py --model www/models/mini --out target/bench-web
+}
+
 sprites() {
     need_rust
     command -v npm >/dev/null || die "npm is missing; install Node as https://nodejs.org says"
@@ -235,7 +264,7 @@ goldens() {
 }
 
 clean() {
-    rm -rf target pkg/dist www/dist www/node_modules
+    rm -rf target pkg/dist www/dist www/node_modules www/bench/node_modules
 }
 
 verb=${1:-help}
@@ -243,6 +272,7 @@ verb=${1:-help}
 case $verb in
     demo) demo "$@" ;;
     test) tests ;;
+    bench-web) bench_web "$@" ;;
     lint | bench | pkg | sprites | goldens | clean) "$verb" ;;
     help | --help | -h) usage ;;
     *) usage >&2 && die "there is no verb $verb" ;;

@@ -13,10 +13,27 @@ function builds(): Plugin {
   };
 }
 
+/** Names a worker as bundlers know it, so that they take it, and what it imports, into a page's bundle. */
+function workers(): Plugin {
+  const named = /new URL\(\s*\/\* @vite-ignore \*\/\s*new URL\("([^"]+)", import\.meta\.url\)\.href,\s*"" \+ import\.meta\.url\s*\)/g;
+  return {
+    name: 'workers',
+    enforce: 'post',
+    generateBundle(_, bundle) {
+      for (const chunk of Object.values(bundle)) {
+        if (chunk.type !== 'chunk') continue;
+        chunk.code = chunk.code.replace(named, 'new URL("./$1", import.meta.url)');
+        if (chunk.code.includes('@vite-ignore')) this.error(`a worker in ${chunk.fileName} is not named as bundlers know it`);
+      }
+    },
+  };
+}
+
 /** Bundles the runtime and its worker into the npm package. */
 export default defineConfig({
   base: './',
   publicDir: false,
+  plugins: [workers()],
   worker: {
     format: 'es',
     plugins: () => [builds()],

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "scene")]
 mod align;
+#[cfg(feature = "bench")]
+mod bench;
 #[cfg(feature = "scene")]
 mod drawing;
 #[cfg(feature = "encoders")]

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 const { chromium } = createRequire(new URL('../../www/package.json', import.meta.url))('playwright-core');
 
-const QUIET = [
+export const QUIET = [
   '--no-sandbox',
   '--disable-quic',
   '--no-first-run',

@@ -286,4 +286,19 @@ test('aligned weights go out and come back in', async () => {
   assert.equal((await code(() => runtime.import(new Uint8Array(9)))).code, 'weights_format');
 });
 
+test('memory stays flat over 500 training steps', async (t) => {
+  const found = await page.evaluate(async ([model, scenes]) => {
+    await runtime.openWorld(model);
+    const found = [];
+    for await (const { step } of runtime.align(scenes, { steps: 500, batch: 2, publish: 50, checkpoint: 100 })) {
+      if (step % 50 === 0) found.push(await runtime.memory());
+    }
+    await runtime.forget();
+    return found;
+  }, [MODEL, SCENES]);
+  const [settled, ...later] = found.slice(1);
+  t.diagnostic(`${(settled / 2 ** 20).toFixed(1)} MiB after 100 steps, ${(later.at(-1) / 2 ** 20).toFixed(1)} after 500`);
+  assert.deepEqual(later, later.map(() => settled));
+});
+
 test('says nothing on the console', () => assert.deepEqual(said, []));

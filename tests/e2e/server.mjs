@@ -1,23 +1,27 @@
 /** A static server as plain as any host: no special headers, the page in a sub-path. */
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { extname, join, normalize } from 'node:path';
+import { extname, join, normalize, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
-/** URL prefix to folder; the longest prefix wins. */
+/** URL prefix to folder below the repository; the first that fits wins. */
 const FOLDERS = {
   '/lab/models/nano/scorer/': 'www/models/mini/scorer',
   '/lab/models/nano/': 'tests/goldens/nano',
   '/lab/': 'www/dist',
   '/pkg/': 'pkg',
   '/encoders/': 'tests/goldens/encoders',
+  '/bench/': 'www/bench',
+  '/built/': 'target/bench-web',
+  '/models/': 'www/models',
 };
 
 const TYPES = {
   '.html': 'text/html',
   '.js': 'text/javascript',
+  '.mjs': 'text/javascript',
   '.css': 'text/css',
   '.json': 'application/json',
   '.svg': 'image/svg+xml',
@@ -27,12 +31,14 @@ const TYPES = {
 const BLANK = '<!doctype html><meta charset="utf-8"><title>blank</title><link rel="icon" href="/lab/icon.svg">';
 
 /** Starts the server; `overrides` maps URL paths to other bytes, for damaged and missing files, or to the
- * beginning of a file that is never sent whole, `{ bytes, size }`. `headers` are sent along with all. */
-export async function serve(overrides = new Map(), headers = {}) {
+ * beginning of a file that is never sent whole, `{ bytes, size }`. `headers` are sent along with all, and `more`
+ * are folders beside those above. */
+export async function serve(overrides = new Map(), { headers = {}, more = {} } = {}) {
+  const folders = { ...FOLDERS, ...more };
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, 'http://localhost');
     try {
-      const bytes = overrides.get(pathname) ?? (await read(pathname));
+      const bytes = overrides.get(pathname) ?? (await read(pathname, folders));
       response.writeHead(200, {
         'content-type': TYPES[extname(pathname)] ?? (pathname.endsWith('/') ? TYPES['.html'] : 'application/octet-stream'),
         'cache-control': 'no-store',
@@ -50,11 +56,11 @@ export async function serve(overrides = new Map(), headers = {}) {
   return { origin, close: () => server.close() };
 }
 
-async function read(pathname) {
+async function read(pathname, folders) {
   if (pathname === '/blank/') return BLANK;
-  const prefix = Object.keys(FOLDERS).find((prefix) => pathname.startsWith(prefix));
+  const prefix = Object.keys(folders).find((prefix) => pathname.startsWith(prefix));
   if (!prefix) throw new Error(`nothing is served at ${pathname}`);
   const rest = normalize(decodeURIComponent(pathname.slice(prefix.length)));
   if (rest.startsWith('..')) throw new Error('outside');
-  return readFile(join(ROOT, FOLDERS[prefix], pathname.endsWith('/') ? join(rest, 'index.html') : rest));
+  return readFile(join(resolve(ROOT, folders[prefix]), pathname.endsWith('/') ? join(rest, 'index.html') : rest));
 }

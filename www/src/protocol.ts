@@ -87,6 +87,7 @@ export interface Calls {
   exportWeights: [{ weights: Weights }, Uint8Array];
   importWeights: [{ bytes: Uint8Array }, void];
   reset: [object, void];
+  memory: [object, number];
 }
 
 /** Calls by name, each with its arguments and its answer. */

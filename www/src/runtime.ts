@@ -288,6 +288,11 @@ export class Runtime {
     return this.#connection.call('reset', {}, { signal });
   }
 
+  /** Bytes that the model's program holds in its worker. They never shrink; what is on a GPU is apart. */
+  memory({ signal }: Cancellable = {}): Promise<number> {
+    return this.#connection.call('memory', {}, { signal });
+  }
+
   /** Ends the worker; calls under way fail with `aborted`. */
   dispose(): void {
     this.#disposed = true;

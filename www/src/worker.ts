@@ -111,6 +111,8 @@ const handlers: Handlers<Calls> = {
   exportWeights: ({ weights }) => runtime().exportWeights(weights),
   importWeights: ({ bytes }) => runtime().importWeights(bytes),
   reset: () => runtime().reset(),
+  // Initialising once more only gives what is there.
+  memory: async () => (await instance().wasm.default()).memory.buffer.byteLength,
 };
 
 serve(handlers, isFatal);
