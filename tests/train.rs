@@ -318,8 +318,6 @@ fn a_resumed_run_is_the_straight_run_bit_for_bit_and_gradients_reach_every_param
     assert_resumes(|umm| lab.generation(umm), &start, &start);
 }
 
-/// The batches are of 8, so that a loss that knows nothing is ln 8 for CLIP; SigLIP's starts where
-/// one caption in eight is right, and its sum over 8 is about 3.
 #[test]
 fn both_kinds_of_encoders_learn_captions_and_resume_bit_for_bit() {
     let lab = Lab::new(150);

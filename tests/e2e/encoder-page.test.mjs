@@ -17,7 +17,7 @@ let server, other, browser, page, said, requests;
 
 before(async () => {
   server = await serve();
-  other = await serve(new Map(), { 'access-control-allow-origin': '*' });
+  other = await serve(new Map(), { headers: { 'access-control-allow-origin': '*' } });
   browser = await launch();
   ({ page, said, requests } = await open(browser.context, `${server.origin}/lab/?model=nano&backend=cpu`));
   await text('backend', /^CPU/);

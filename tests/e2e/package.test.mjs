@@ -34,11 +34,12 @@ before(async () => {
   await mkdir(installed, { recursive: true });
   execFileSync('npm', ['pack', '--silent', '--pack-destination', folder], { cwd: PACKAGE });
   execFileSync('sh', ['-c', `tar xzf "${folder}"/*.tgz -C "${installed}" --strip-components 1`]);
-  server = await serve(new Map(), {}, {
+  const more = {
     '/plain/web/': installed,
     '/plain/': join(folder, 'plain'),
     '/bundled/': join(folder, 'project/dist'),
-  });
+  };
+  server = await serve(new Map(), { more });
   browser = await launch();
 });
 

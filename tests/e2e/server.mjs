@@ -33,7 +33,7 @@ const BLANK = '<!doctype html><meta charset="utf-8"><title>blank</title><link re
 /** Starts the server; `overrides` maps URL paths to other bytes, for damaged and missing files, or to the
  * beginning of a file that is never sent whole, `{ bytes, size }`. `headers` are sent along with all, and `more`
  * are folders beside those above. */
-export async function serve(overrides = new Map(), headers = {}, more = {}) {
+export async function serve(overrides = new Map(), { headers = {}, more = {} } = {}) {
   const folders = { ...FOLDERS, ...more };
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, 'http://localhost');
