@@ -91,10 +91,10 @@ need_reference() {
     fi
 }
 
-# artefact FEATURES FOLDER: one wasm build with its JavaScript. Only as a cdylib alone is it optimised as a whole.
+# artefact FEATURES FOLDER: one wasm build with its JavaScript.
 artefact() {
     say "building for the browser: $1"
-    cargo rustc --target $WASM --profile web --lib --crate-type cdylib --no-default-features --features "$1"
+    cargo build --target $WASM --profile web --lib --no-default-features --features "$1"
     wasm-bindgen --target web --out-name reca --out-dir "$2" target/$WASM/web/reca.wasm
 }
 
@@ -240,7 +240,7 @@ peers() {
         (cd www/bench && npm ci --no-audit --no-fund --ignore-scripts && touch node_modules)
     fi
     wasm_cpu
-    artefact cpu,bench target/bench-web/cpu
+    artefact cpu,bench,tokenizers target/bench-web/cpu
     (cd www && npm run --silent build:pkg)
     "$PYTHON" tests/reference/export_onnx.py --model www/models/mini --out target/bench-web
 }
