@@ -110,12 +110,12 @@ wasm() {
 # The laboratory and, fetched only by who loads one, the encoders; they share all dependencies.
 wasm_cpu() {
     wasm cpu cpu,scene,tokenizers 1300000
-    wasm encoders cpu,encoders 1600000
+    wasm encoders cpu,encoders 1800000
 }
 
 # Both in one.
 wasm_webgpu() {
-    wasm webgpu webgpu,scene,encoders 6500000
+    wasm webgpu webgpu,scene,encoders 6000000
 }
 
 pkg() {

@@ -44,6 +44,19 @@ for (const checkpoint of CHECKPOINTS) {
   });
 }
 
+test('another activation or epsilon would be noticed', async () => {
+  for (const [checkpoint, from, to] of [['clip', '"quick_gelu"', '"gelu"'], ['siglip', '1e-06', '1e-05']]) {
+    const path = `/encoders/${checkpoint}/config.json`;
+    const config = file(path).toString();
+    assert.ok(config.includes(from));
+    overrides.set(path, Buffer.from(config.replaceAll(from, to)));
+    const { pairs } = await compared(page, 'encoders', 'cpu', checkpoint);
+    overrides.clear();
+    assert.match(faults(pairs).join('; '), /image_embeds: error/);
+    assert.match(faults(pairs).join('; '), /logits: error/);
+  }
+});
+
 test('loads from files and from an address, telling bytes and tensors', async () => {
   const [files, url] = await page.evaluate(async () => {
     const loaded = async (source) => {

@@ -45,6 +45,8 @@ function local(files: File[]): Checkpoint {
   };
 }
 
+/** The page's Content-Security-Policy, which allows no other site, does not bind a worker's requests; what
+ * does is that nobody but the user gives an address. */
 function remote(base: string, signal: AbortSignal): Checkpoint {
   const at = (name: string) => new URL(name, base.endsWith('/') ? base : `${base}/`);
   return {

@@ -28,7 +28,7 @@ const TEMPLATE = 'This is a photo of {}.';
 
 export class Encoder {
   private constructor(
-    readonly connection: Connection<EncoderCalls, EncoderProgress>,
+    private readonly connection: Connection<EncoderCalls, EncoderProgress>,
     /** What was loaded. */
     readonly info: EncoderInfo,
     /** What it computes on, and why. */
