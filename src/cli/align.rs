@@ -13,6 +13,7 @@ use pollster::block_on;
 use reca::eval::{Scorer, scorer::FOLDER};
 use reca::reca::{AlignConfig, AlignStage, ConditionConfig, Method, condition::Source};
 use reca::scene::{Engine, Pool};
+use reca::train::ema::interpolate;
 use reca::train::pool::PoolConfig;
 use reca::train::recipe::Recipe;
 use reca::train::stage::Trainer;
@@ -108,6 +109,10 @@ pub struct Args {
     /// Weight of the captioned loss on the base's own pool
     #[arg(long, default_value_t = 0.0)]
     lambda_t2i: f32,
+    /// Move the base only this part of the way to the aligned expert: less forgets less (WiSE-FT,
+    /// arXiv 2109.01903)
+    #[arg(long, default_value_t = 1.0, value_name = "SHARE", value_parser = share)]
+    interpolate: f32,
     /// Draw a probe set every so many steps; keep the best expert, and end early when three looks
     /// in a row find less
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -164,6 +169,11 @@ impl Args {
 fn method(name: &str) -> std::result::Result<Method, String> {
     let found = Method::ALL.into_iter().find(|method| method.name() == name);
     found.ok_or_else(|| format!("there are {}", Method::ALL.map(Method::name).join(", ")))
+}
+
+fn share(text: &str) -> std::result::Result<f32, String> {
+    let share = text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0);
+    share.ok_or_else(|| "expected a number above 0, at most 1".to_owned())
 }
 
 fn unlabelled(name: &str) -> std::result::Result<Pool, String> {
@@ -238,6 +248,10 @@ pub fn run(args: Args) -> Result<()> {
         }
         Ok(())
     };
+    let moved = |tuned: &Generation| match args.interpolate {
+        1.0 => tuned.clone(),
+        share => interpolate(pipeline.umm.generation.clone(), tuned, share),
+    };
     let mut probes = match args.probe_every {
         Some(_) => {
             let scorer = Scorer::load(&read_scorer(&model.join(FOLDER))?, &args.model.device()?)?;
@@ -247,19 +261,20 @@ pub fn run(args: Args) -> Result<()> {
     };
     let last = drive(trainer, &job, |generation, step| {
         let Some(probes) = &mut probes else { return Ok(ControlFlow::Continue(())) };
-        let Outcome { overall, best, hopeless } = probes.look(generation, step)?;
+        let generation = moved(generation);
+        let Outcome { overall, best, hopeless } = probes.look(&generation, step)?;
         eprintln!(
             "step {step}: probes {:.1} %{}",
             100.0 * overall,
             if best { ", the best so far" } else { "" }
         );
         if best {
-            save(generation)?;
+            save(&generation)?;
         }
         Ok(if hopeless { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     if probes.is_none_or(|probes| probes.is_empty()) {
-        save(&last)?;
+        save(&moved(&last))?;
     }
     fs::remove_file(&checkpoint).map_err(|e| Error::bad_input(e).at(checkpoint.display()))?;
     let value = json!({ "model": aligned, "method": method, "images": pictures, "steps": args.steps });

@@ -26,9 +26,13 @@ impl<M: Module> Average<M> {
             return;
         }
         let share = 1.0 - decay(step / self.config.every, self.config.decay);
-        let mut mix = Mix { current: tensors(module), share: share as f32 };
-        self.module = self.module.clone().map(&mut mix);
+        self.module = interpolate(self.module.clone(), module, share as f32);
     }
+}
+
+/// The weights of `module`, moved by `share` of the way to those of `other`, which stems from it.
+pub fn interpolate<M: Module>(module: M, other: &M, share: f32) -> M {
+    module.map(&mut Mix { current: tensors(other), share })
 }
 
 /// Short memory at first, up to `limit` (TensorFlow's `num_updates` rule).

@@ -25,6 +25,28 @@ fn alignment_changes_the_generation_expert_alone() {
     assert!(distinct, "every method must learn something else");
 }
 
+#[test]
+fn interpolation_stops_on_the_way() {
+    let desk = Desk::new();
+    desk.reca(&["export", "--out", "0"]).ok();
+    for share in ["0.5", "1"] {
+        let options = ["align", "--out", share, "--learning-rate", "0.01", "--interpolate", share];
+        desk.reca(&[&options, &SHORT[..]].concat()).ok();
+    }
+    let weights = |folder: &str| {
+        let bytes = fs::read(desk.path(folder).join("model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let data = file.tensor("generation.layers.0.fc1.weight").unwrap().data().to_vec();
+        data.chunks_exact(2).map(|v| half::f16::from_le_bytes([v[0], v[1]]).to_f32()).collect::<Vec<_>>()
+    };
+    let (base, half, whole) = (weights("0"), weights("0.5/model"), weights("1/model"));
+    assert_ne!(base, whole);
+    for ((base, half), whole) in base.iter().zip(&half).zip(&whole) {
+        assert!((half - (base + whole) / 2.0).abs() <= 1e-3 * half.abs().max(0.1), "{base} {half} {whole}");
+    }
+    desk.reca(&["align", "--out", "x", "--interpolate", "1.5"]).fails(2, &["at most 1"]);
+}
+
 /// The aligned weights in a folder, of which the generation expert's alone must differ from the base's.
 #[track_caller]
 fn aligned(desk: &Desk, folder: &str, base: &SafeTensors) -> Vec<u8> {
