@@ -227,7 +227,7 @@ mod tests {
     fn muon_turns_the_matrices_of_layers_only() {
         let config = TrainingConfig { optimizer: Rule::Muon, ..TrainingConfig::default() };
         let (mut optimizer, before) = (Optimizer::new(&config), net());
-        let after = optimizer.step(1.0, before.clone(), gradients(&before, 1.0));
+        let after = optimizer.step(1.0 / MUON_FACTOR, before.clone(), gradients(&before, 1.0));
         let moved = before.layers[0].weight.val() - after.layers[0].weight.val();
         // An orthogonal 4×4 matrix has norm 2; 0.2·√4 scales it. Newton–Schulz is rough.
         let norm = moved.square().sum().sqrt().into_scalar::<f32>();
