@@ -110,7 +110,7 @@ wasm() {
 # The laboratory and, fetched only by who loads one, the encoders; they share all dependencies.
 wasm_cpu() {
     wasm cpu cpu,scene,tokenizers 1300000
-    wasm encoders cpu,encoders 1800000
+    wasm encoders cpu,encoders 1900000
 }
 
 # Both in one.
