@@ -51,16 +51,28 @@ fn cpu(reason: &str) -> Result<Opened> {
     Err(crate::Error::new(crate::ErrorCode::NoWebgpu, message))
 }
 
+/// The device and whether it computes rightly, found once: Burn sets an adapter up once a process.
+#[cfg(feature = "webgpu")]
+static WEBGPU: std::sync::OnceLock<Result<Device>> = std::sync::OnceLock::new();
+
 #[cfg(feature = "webgpu")]
 async fn webgpu() -> Result<Opened> {
-    match Device::wgpu_options().init_async().await {
-        Ok(device) => {
-            let wrong = |error: crate::Error| crate::Error::new(crate::ErrorCode::NoWebgpu, error.message);
-            check::check(&device).await.map_err(wrong)?;
-            Ok(Opened { device, backend: "webgpu", reason: "a WebGPU adapter is there".to_owned() })
+    let found = match WEBGPU.get() {
+        Some(found) => found.clone(),
+        None => {
+            let found = checked_webgpu().await;
+            WEBGPU.get_or_init(|| found).clone()
         }
-        Err(error) => Err(crate::Error::new(crate::ErrorCode::NoWebgpu, error)),
-    }
+    };
+    let device = found.map_err(|error| crate::Error::new(crate::ErrorCode::NoWebgpu, error.message))?;
+    Ok(Opened { device, backend: "webgpu", reason: "a WebGPU adapter is there".to_owned() })
+}
+
+#[cfg(feature = "webgpu")]
+async fn checked_webgpu() -> Result<Device> {
+    let device = Device::wgpu_options().init_async().await.map_err(crate::Error::internal)?;
+    check::check(&device).await?;
+    Ok(device)
 }
 
 #[cfg(not(feature = "webgpu"))]
