@@ -1,5 +1,6 @@
 /** Puts the model directories beside the page, fetched and never bundled: weights in 8 bits a value, one
- * scale a row, and compressed, so that a first visit stays small. */
+ * scale a row, and compressed, those that only alignment needs in a file of their own, so that a first
+ * visit stays small. */
 import { createHash } from 'node:crypto';
 import { cp, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
@@ -7,7 +8,9 @@ import { gzipSync } from 'node:zlib';
 import type { Plugin } from 'vite';
 
 const WEIGHTS = 'model.safetensors';
-const LISTED = ['config.json', 'tokenizer.json', 'preprocessor_config.json', WEIGHTS];
+const LATER = 'latent_encoder.safetensors';
+const LATER_PREFIX = 'autoencoder.encoder.';
+const LISTED = ['config.json', 'tokenizer.json', 'preprocessor_config.json'];
 
 export function models(): Plugin {
   return {
@@ -23,17 +26,25 @@ export function models(): Plugin {
 async function pack(from: string, to: string): Promise<void> {
   await mkdir(to, { recursive: true });
   await cp(from, to, { recursive: true });
-  const weights = quantised(await readFile(`${from}/${WEIGHTS}`));
-  const compressed = gzipSync(weights, { level: 9 });
-  await writeFile(`${to}/${WEIGHTS}`, weights);
-  await writeFile(`${to}/${WEIGHTS}.gzip`, compressed);
   const files: Record<string, object> = {};
-  for (const name of LISTED) {
-    const bytes = await readFile(`${to}/${name}`);
-    files[name] = { size: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') };
-  }
-  files[WEIGHTS] = { ...files[WEIGHTS], gzip: compressed.length };
-  await writeFile(`${to}/manifest.json`, JSON.stringify({ files }));
+  for (const name of LISTED) files[name] = entry(await readFile(`${to}/${name}`));
+  const tensors = [...quantised(await readFile(`${from}/${WEIGHTS}`))];
+  const isLater = ([name]: [string, Tensor]) => name.startsWith(LATER_PREFIX);
+  files[WEIGHTS] = await compressed(`${to}/${WEIGHTS}`, serialised(tensors.filter((tensor) => !isLater(tensor))));
+  const later = { [LATER]: await compressed(`${to}/${LATER}`, serialised(tensors.filter(isLater))) };
+  await writeFile(`${to}/manifest.json`, JSON.stringify({ files, later }));
+}
+
+function entry(bytes: Buffer): { size: number; sha256: string } {
+  return { size: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') };
+}
+
+/** Writes a file, and beside it the same compressed. */
+async function compressed(path: string, bytes: Buffer): Promise<object> {
+  const small = gzipSync(bytes, { level: 9 });
+  await writeFile(path, bytes);
+  await writeFile(`${path}.gzip`, small);
+  return { ...entry(bytes), gzip: small.length };
 }
 
 interface Tensor {
@@ -42,8 +53,8 @@ interface Tensor {
   bytes: Buffer;
 }
 
-/** A safetensors file with its f16 matrices as I8 rows and F32 `NAME.scale`; the rest stays. */
-function quantised(file: Buffer): Buffer {
+/** The tensors of a safetensors file, its f16 matrices as I8 rows and F32 `NAME.scale`; the rest stays. */
+function quantised(file: Buffer): Map<string, Tensor> {
   const start = 8 + Number(file.readBigUInt64LE(0));
   const header = JSON.parse(file.toString('utf8', 8, start)) as Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
   const tensors = new Map<string, Tensor>();
@@ -53,7 +64,7 @@ function quantised(file: Buffer): Buffer {
     if (dtype !== 'F16' || shape.length < 2) tensors.set(name, { dtype, shape, bytes });
     else rows(name, shape, bytes, tensors);
   }
-  return serialised(tensors);
+  return tensors;
 }
 
 function rows(name: string, shape: number[], bytes: Buffer, to: Map<string, Tensor>): void {
@@ -79,7 +90,7 @@ function half(bits: number): number {
 }
 
 /** Wider values first, as readers want them aligned. */
-function serialised(tensors: Map<string, Tensor>): Buffer {
+function serialised(tensors: [string, Tensor][]): Buffer {
   const width: Record<string, number> = { F32: 4, F16: 2, BF16: 2, I8: 1 };
   const sorted = [...tensors].sort(([a, x], [b, y]) => (width[y.dtype] ?? 0) - (width[x.dtype] ?? 0) || (a < b ? -1 : 1));
   let offset = 0;

@@ -30,6 +30,7 @@ pub async fn model_files(recipe: &Recipe, umm: &Umm) -> Result<ModelFiles> {
         weights: safetensors::save(umm, Precision::F16).await?,
         tokenizer: tokenizer_json(&recipe.world).into_bytes(),
         preprocessor: pretty(&preprocessor(recipe.model.image_size))?,
+        ..ModelFiles::default()
     })
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tsify::{Ts, Tsify};
 use wasm_bindgen::prelude::*;
 
-use super::{Runtime, scenes::named};
+use super::{Runtime, scenes::named, tuned::Tuned};
 use crate::{
     Error, Pipeline, Result, image,
     reca::{AlignConfig, AlignImages, AlignStage, Method},
@@ -116,7 +116,7 @@ impl Pictures {
 #[wasm_bindgen]
 pub struct Alignment {
     base: Rc<Pipeline>,
-    aligned: Rc<RefCell<Option<Rc<Pipeline>>>>,
+    aligned: Rc<RefCell<Tuned>>,
     trainer: Trainer<AlignStage>,
     /// Names the model, the pictures and the settings.
     run: String,
@@ -146,8 +146,7 @@ impl Alignment {
 
     /// Makes what has been learned so far the runtime's aligned weights.
     pub fn publish(&self) {
-        let tuned = self.base.with_generation(self.trainer.result().clone());
-        self.aligned.replace(Some(Rc::new(tuned)));
+        self.aligned.borrow_mut().set(&self.base, self.trainer.result().clone());
     }
 
     /// All that a later alignment of the same pictures and settings needs to go on.
@@ -169,7 +168,7 @@ impl Runtime {
     /// Begins an empty collection of pictures to align on.
     #[wasm_bindgen(js_name = pictures)]
     pub fn align_pictures(&self) -> Result<Pictures> {
-        Ok(Pictures { base: self.base()?, images: AlignImages::default(), parts: Vec::new() })
+        Ok(Pictures { base: self.whole()?, images: AlignImages::default(), parts: Vec::new() })
     }
 
     /// Begins an alignment of the base; the pictures are used up.

@@ -1,6 +1,9 @@
 //! A device, a model on it, and drawings that the caller pulls step by step.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use burn::{
     module::Module,
@@ -14,6 +17,7 @@ use web_sys::ImageData;
 use super::{
     drawing::Drawing,
     options::{DrawOptions, ModelInfo, Weights, pixels},
+    tuned::Tuned,
     types::{Backend, FileRecord, RuntimeInfo, file, picture},
 };
 use crate::{
@@ -23,7 +27,10 @@ use crate::{
     image,
     scene::Engine,
     umm::{Decoding, describe::read},
-    weights::ModelFiles,
+    weights::{
+        Manifest, ModelFiles,
+        directory::{LATENT_ENCODER, LatentEncoderFile, with_latent_encoder},
+    },
 };
 
 /// A device and what lives on it: the model as it was loaded, the same with a tuned generation
@@ -32,7 +39,9 @@ use crate::{
 pub struct Runtime {
     pub(super) opened: Opened,
     pub(super) base: RefCell<Option<Rc<Pipeline>>>,
-    pub(super) aligned: Rc<RefCell<Option<Rc<Pipeline>>>>,
+    /// Whether the base still lacks what only learning from pictures needs.
+    pub(super) incomplete: Cell<bool>,
+    pub(super) aligned: Rc<RefCell<Tuned>>,
     pub(super) world: RefCell<Option<Rc<Engine>>>,
     pub(super) scorer: RefCell<Option<Scorer>>,
 }
@@ -48,6 +57,7 @@ impl Runtime {
         Ok(Self {
             opened,
             base: RefCell::default(),
+            incomplete: Cell::default(),
             aligned: Rc::default(),
             world: RefCell::default(),
             scorer: RefCell::default(),
@@ -60,12 +70,13 @@ impl Runtime {
     }
 
     /// Checks the files against their manifest and builds the model; an earlier one is dropped,
-    /// with its tuned weights.
+    /// with its tuned weights. Files that the manifest lists as `later` may come later, see
+    /// [`Runtime::complete`].
     ///
     /// # Errors
     /// `weights_hash`, `weights_format`, `weights_shape`.
     pub fn load(&self, files: &FileRecord) -> Result<Ts<ModelInfo>> {
-        let files = ModelFiles::read(|name| file(files, name))?;
+        let files = ModelFiles::read_first(|name| file(files, name))?;
         let pipeline = Pipeline::new(&files, &self.opened.device)?;
         let info = ModelInfo {
             image_size: pipeline.config.image_size,
@@ -76,8 +87,31 @@ impl Runtime {
             styles: pipeline.styles().to_vec(),
         };
         self.base.replace(Some(Rc::new(pipeline)));
-        self.aligned.replace(None);
+        self.aligned.replace(Tuned::default());
+        self.incomplete.set(files.latent_encoder == LatentEncoderFile::Later);
         info.into_ts().map_err(Error::internal)
+    }
+
+    /// Whether [`Runtime::complete`] must be called before pictures are learned from, and before
+    /// weights are exported.
+    #[wasm_bindgen(getter)]
+    pub fn incomplete(&self) -> bool {
+        self.incomplete.get()
+    }
+
+    /// Takes what the loaded model's manifest lists as `later`: `manifest.json` and those files.
+    ///
+    /// # Errors
+    /// `weights_hash`, `weights_format`, `weights_shape`; the model stays as it was.
+    pub fn complete(&self, files: &FileRecord) -> Result<()> {
+        let [bytes] = Manifest::read([LATENT_ENCODER], |name| file(files, name))?;
+        let base = self.base()?;
+        let mut whole = Pipeline::clone(&base);
+        whole.umm = with_latent_encoder(whole.umm, &bytes)?;
+        self.aligned.borrow_mut().apply(&whole);
+        self.base.replace(Some(Rc::new(whole)));
+        self.incomplete.set(false);
+        Ok(())
     }
 
     /// The likeliest answer to a question about an image.
@@ -147,10 +181,18 @@ impl Runtime {
         self.base.borrow().clone().ok_or_else(|| Error::bad_input("no model is loaded yet"))
     }
 
+    /// The base, of which nothing is left to come.
+    pub(super) fn whole(&self) -> Result<Rc<Pipeline>> {
+        if self.incomplete.get() {
+            return Err(Error::bad_input("a part of the model has not been loaded yet; call complete first"));
+        }
+        self.base()
+    }
+
     pub(super) fn model(&self, weights: Weights) -> Result<Rc<Pipeline>> {
         match weights {
             Weights::Base => self.base(),
-            Weights::Aligned => self.aligned.borrow().clone().ok_or_else(|| {
+            Weights::Aligned => self.aligned.borrow().pipeline().ok_or_else(|| {
                 Error::bad_input("there are no aligned weights yet; align or import some first")
             }),
         }

@@ -1,4 +1,4 @@
-//! Tuned weights in and out.
+//! Tuned weights: how far they are taken, and in and out.
 
 use std::rc::Rc;
 
@@ -8,17 +8,75 @@ use wasm_bindgen::prelude::*;
 
 use super::{Runtime, options::Weights};
 use crate::{
-    Error, Result,
+    Error, Pipeline, Result,
+    train::ema::interpolate,
+    umm::generation::Generation,
     weights::safetensors::{self, Precision},
 };
 
+/// A tuned generation expert, and the model that it makes of the base.
+pub struct Tuned {
+    expert: Option<Generation>,
+    /// How far the base is moved to the expert.
+    share: f32,
+    pipeline: Option<Rc<Pipeline>>,
+}
+
+impl Default for Tuned {
+    fn default() -> Self {
+        Self { expert: None, share: 1.0, pipeline: None }
+    }
+}
+
+impl Tuned {
+    /// The model, where there is an expert.
+    pub fn pipeline(&self) -> Option<Rc<Pipeline>> {
+        self.pipeline.clone()
+    }
+
+    /// Takes another expert; the share stays.
+    pub fn set(&mut self, base: &Pipeline, expert: Generation) {
+        self.expert = Some(expert);
+        self.apply(base);
+    }
+
+    /// Makes the model anew, of another base or by another share.
+    pub fn apply(&mut self, base: &Pipeline) {
+        self.pipeline = self.expert.as_ref().map(|expert| {
+            let moved = match self.share {
+                1.0 => expert.clone(),
+                share => interpolate(base.umm.generation.clone(), expert, share),
+            };
+            Rc::new(base.with_generation(moved))
+        });
+    }
+}
+
 #[wasm_bindgen]
 impl Runtime {
+    /// Moves the base this part of the way to the aligned expert, now and whenever there is another one:
+    /// less than all forgets less (WiSE-FT, arXiv 2109.01903).
+    ///
+    /// # Errors
+    /// `bad_input` for a share outside 0 to 1.
+    pub fn interpolate(&self, share: f32) -> Result<()> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(Error::bad_input(format!("share is {share}, expected 0 (the base) to 1")));
+        }
+        let mut tuned = self.aligned.borrow_mut();
+        tuned.share = share;
+        if let Some(base) = self.base.borrow().as_ref() {
+            tuned.apply(base);
+        }
+        Ok(())
+    }
+
     /// The whole model with these weights as a safetensors file in half precision; with the other files
     /// of its model directory, Python and the command line open it.
     #[wasm_bindgen(js_name = exportWeights)]
     pub async fn export_weights(&self, weights: Ts<Weights>) -> Result<Uint8Array> {
         let weights = weights.to_rust().map_err(Error::bad_input)?;
+        self.whole()?;
         let bytes = safetensors::save(&self.model(weights)?.umm, Precision::F16).await?;
         Ok(Uint8Array::from(bytes.as_slice()))
     }
@@ -31,18 +89,18 @@ impl Runtime {
     pub fn import_weights(&self, bytes: &[u8]) -> Result<()> {
         let base = self.base()?;
         let umm = safetensors::load(base.umm.clone(), bytes)?;
-        self.aligned.replace(Some(Rc::new(base.with_generation(umm.generation))));
+        self.aligned.borrow_mut().set(&base, umm.generation);
         Ok(())
     }
 
     /// Forgets the aligned weights.
     pub fn reset(&self) {
-        self.aligned.replace(None);
+        self.aligned.replace(Tuned::default());
     }
 
     /// Whether there are aligned weights.
     #[wasm_bindgen(getter, js_name = hasAligned)]
     pub fn has_aligned(&self) -> bool {
-        self.aligned.borrow().is_some()
+        self.aligned.borrow().pipeline.is_some()
     }
 }

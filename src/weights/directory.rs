@@ -14,6 +14,11 @@ pub const CONFIG: &str = "config.json";
 pub const WEIGHTS: &str = "model.safetensors";
 pub const TOKENIZER: &str = "tokenizer.json";
 pub const PREPROCESSOR: &str = "preprocessor_config.json";
+/// Weights that only learning from pictures needs, where a directory has them apart, so that a page
+/// fetches them when somebody aligns.
+pub const LATENT_ENCODER: &str = "latent_encoder.safetensors";
+/// What the names of their tensors begin with.
+const LATENT_ENCODER_PREFIX: &str = "autoencoder.encoder.";
 /// The file that lists the others.
 pub const MANIFEST: &str = "manifest.json";
 
@@ -24,17 +29,43 @@ pub struct ModelFiles {
     pub weights: Vec<u8>,
     pub tokenizer: Vec<u8>,
     pub preprocessor: Vec<u8>,
+    pub latent_encoder: LatentEncoderFile,
+}
+
+/// Where the weights of the autoencoder's encoder are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LatentEncoderFile {
+    /// In `model.safetensors`.
+    #[default]
+    Within,
+    /// In [`LATENT_ENCODER`], not read yet.
+    Later,
+    /// The bytes of [`LATENT_ENCODER`].
+    Apart(Vec<u8>),
 }
 
 impl ModelFiles {
     /// Reads the manifest by `read`, then every file, checking each.
     ///
     /// # Errors
-    /// Those of [`Manifest::read`].
-    pub fn read(read: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Self> {
+    /// Those of `read` and of [`Manifest::check`].
+    pub fn read(mut read: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Self> {
+        let mut files = Self::read_first(&mut read)?;
+        if files.latent_encoder == LatentEncoderFile::Later {
+            let [latent_encoder] = Manifest::read([LATENT_ENCODER], read)?;
+            files.latent_encoder = LatentEncoderFile::Apart(latent_encoder);
+        }
+        Ok(files)
+    }
+
+    /// The same, leaving for later what the manifest lists as that.
+    pub fn read_first(mut read: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Self> {
+        let manifest = Manifest::from_json(&read(MANIFEST)?)?;
+        let later = manifest.later.contains_key(LATENT_ENCODER);
         let names = [CONFIG, WEIGHTS, TOKENIZER, PREPROCESSOR];
         let [config, weights, tokenizer, preprocessor] = Manifest::read(names, read)?;
-        Ok(Self { config, weights, tokenizer, preprocessor })
+        let latent_encoder = if later { LatentEncoderFile::Later } else { LatentEncoderFile::Within };
+        Ok(Self { config, weights, tokenizer, preprocessor, latent_encoder })
     }
 
     /// Names and bytes of all files, the manifest last.
@@ -61,7 +92,26 @@ impl ModelFiles {
                 config.understanding.vocab_size
             )));
         }
-        let umm = safetensors::load(Umm::new(&config, device), &self.weights).map_err(|e| e.at(WEIGHTS))?;
+        let apart = self.latent_encoder != LatentEncoderFile::Within;
+        let umm = Umm::new(&config, device);
+        let umm = safetensors::load_only(umm, &self.weights, |name| !(apart && is_latent_encoder(name)))
+            .map_err(|e| e.at(WEIGHTS))?;
+        let umm = match &self.latent_encoder {
+            LatentEncoderFile::Apart(bytes) => with_latent_encoder(umm, bytes)?,
+            _ => umm,
+        };
         Ok((umm, config, tokenizer))
     }
+}
+
+/// The model with the weights of [`LATENT_ENCODER`].
+///
+/// # Errors
+/// `weights_format` and `weights_shape`, naming the file.
+pub fn with_latent_encoder(umm: Umm, bytes: &[u8]) -> Result<Umm> {
+    safetensors::load_only(umm, bytes, is_latent_encoder).map_err(|e| e.at(LATENT_ENCODER))
+}
+
+fn is_latent_encoder(name: &str) -> bool {
+    name.starts_with(LATENT_ENCODER_PREFIX)
 }

@@ -12,6 +12,9 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     pub files: BTreeMap<String, FileEntry>,
+    /// Files that are only needed later on, if at all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub later: BTreeMap<String, FileEntry>,
 }
 
 /// One file's size in bytes and sha256 in lower-case hexadecimal.
@@ -50,7 +53,7 @@ impl Manifest {
     /// The files and a manifest of them, the manifest last.
     pub fn seal<'a>(files: &[(&'a str, &[u8])]) -> Result<Vec<(&'a str, Vec<u8>)>> {
         let entries = files.iter().map(|(name, bytes)| ((*name).to_owned(), FileEntry::of(bytes)));
-        let manifest = Self { files: entries.collect() };
+        let manifest = Self { files: entries.collect(), later: BTreeMap::new() };
         let mut sealed: Vec<_> = files.iter().map(|(name, bytes)| (*name, bytes.to_vec())).collect();
         sealed.push((MANIFEST, serde_json::to_vec_pretty(&manifest).map_err(Error::internal)?));
         Ok(sealed)
@@ -66,7 +69,7 @@ impl Manifest {
     /// # Errors
     /// `weights_format` if the manifest does not list the file, `weights_hash` if size or sha256 differ.
     pub fn check(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let Some(expected) = self.files.get(name) else {
+        let Some(expected) = self.files.get(name).or_else(|| self.later.get(name)) else {
             return Err(Error::weights_format(format!("manifest.json does not list {name}")));
         };
         let found = FileEntry::of(bytes);

@@ -31,13 +31,19 @@ const SCALE: &str = ".scale";
 /// `weights_format` for a damaged file or values that are not finite, `weights_shape` for missing,
 /// unexpected and misshapen tensors, each by name.
 pub fn load<M: Module>(module: M, bytes: &[u8]) -> Result<M> {
+    load_only(module, bytes, |_| true)
+}
+
+/// The same for the parameters whose names are `wanted`; the others stay as they are.
+pub fn load_only<M: Module>(module: M, bytes: &[u8], wanted: impl Fn(&str) -> bool) -> Result<M> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| {
         Error::weights_format(format!("not a complete safetensors file ({e}); fetch it again"))
     })?;
-    let expected = names(&module);
+    let mut expected = names(&module);
+    expected.retain(|name, _| wanted(name));
     let present = file.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect();
     compare(&expected, &present)?;
-    let mut loader = Loader { file: &file, path: Path::default(), error: None };
+    let mut loader = Loader { file: &file, wanted: &wanted, path: Path::default(), error: None };
     let module = module.map(&mut loader);
     loader.error.map_or(Ok(module), Err)
 }
@@ -194,6 +200,7 @@ impl ModuleVisitor for Collector {
 
 struct Loader<'a> {
     file: &'a SafeTensors<'a>,
+    wanted: &'a dyn Fn(&str) -> bool,
     path: Path,
     error: Option<Error>,
 }
@@ -209,6 +216,9 @@ impl ModuleMapper for Loader<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = self.path.name();
+        if !(self.wanted)(&name) {
+            return param;
+        }
         let values = self.file.tensor(&name).map_err(Error::internal);
         match values.and_then(|view| stored(&name, &view, self.file).map(|v| (v, view.shape().to_vec()))) {
             Ok((mut values, mut shape)) => {

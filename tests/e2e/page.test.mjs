@@ -161,6 +161,18 @@ test('aligns, redraws the probes, and offers the aligned weights', async () => {
   assert.notDeepEqual(await pixels('probe-aligned-4'), await pixels('probe-base-4'));
   assert.ok(await page.locator('#export').isEnabled());
   assert.match(await text('chart-note', /./), /^Mean/);
+  await page.locator('#share').press('Home');
+  await text('share-shown', /^0 %/);
+  await page.waitForFunction(() => {
+    const pixels = (id) => {
+      const copy = new OffscreenCanvas(64, 64).getContext('2d', { willReadFrequently: true });
+      copy.drawImage(document.getElementById(id), 0, 0);
+      return copy.getImageData(0, 0, 64, 64).data.join();
+    };
+    return pixels('probe-aligned-4') === pixels('probe-base-4');
+  });
+  await page.locator('#share').press('End');
+  await text('share-shown', /^100 %/);
 });
 
 test('counts right pictures before and after, on the same prompts', async () => {

@@ -286,6 +286,23 @@ test('aligned weights go out and come back in', async () => {
   assert.equal((await code(() => runtime.import(new Uint8Array(9)))).code, 'weights_format');
 });
 
+test('aligned weights may be taken a part of the way', async () => {
+  const [base, none, half, all] = await page.evaluate(async () => {
+    const draw = async (weights) => {
+      for await (const { kind, pictures } of runtime.generate('a dog', { steps: 2, weights })) if (kind === 'image') return [...pictures[0].data];
+    };
+    const drawn = [await draw('base')];
+    for (const share of [0, 0.5, 1]) {
+      await runtime.interpolate(share);
+      drawn.push(await draw('aligned'));
+    }
+    return drawn;
+  });
+  assert.ok(distance(none, base) <= 1);
+  assert.ok(distance(half, base) > 1 && distance(half, all) > 1);
+  assert.equal((await code(() => runtime.interpolate(1.5))).message, 'share is 1.5, expected 0 (the base) to 1');
+});
+
 test('memory stays flat over 500 training steps', async (t) => {
   const found = await page.evaluate(async ([model, scenes]) => {
     await runtime.openWorld(model);

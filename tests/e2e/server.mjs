@@ -32,11 +32,13 @@ const BLANK = '<!doctype html><meta charset="utf-8"><title>blank</title><link re
 
 /** Starts the server; `overrides` maps URL paths to other bytes, for damaged and missing files, or to the
  * beginning of a file that is never sent whole, `{ bytes, size }`. `headers` are sent along with all, and `more`
- * are folders beside those above. */
+ * are folders beside those above. `asked` gives the paths that were asked for so far. */
 export async function serve(overrides = new Map(), { headers = {}, more = {} } = {}) {
   const folders = { ...FOLDERS, ...more };
+  const asked = [];
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, 'http://localhost');
+    asked.push(pathname);
     try {
       const bytes = overrides.get(pathname) ?? (await read(pathname, folders));
       response.writeHead(200, {
@@ -53,7 +55,7 @@ export async function serve(overrides = new Map(), { headers = {}, more = {} } =
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   const origin = `http://127.0.0.1:${server.address().port}`;
-  return { origin, close: () => server.close() };
+  return { origin, asked: () => asked, close: () => server.close() };
 }
 
 async function read(pathname, folders) {

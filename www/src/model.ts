@@ -5,6 +5,9 @@ import type { ModelFiles, Progress } from './protocol';
 const MANIFEST = 'manifest.json';
 const FILES = ['config.json', 'tokenizer.json', 'preprocessor_config.json', 'model.safetensors'];
 
+/** What only alignment needs, where a directory has it apart. */
+const LATER = ['latent_encoder.safetensors'];
+
 /** What the data engine needs; only training, samples and evaluation ask for it. */
 const WORLD = ['world.json', 'sprites.png'];
 
@@ -13,23 +16,40 @@ const SCORER = 'scorer/';
 const SCORER_FILES = [MANIFEST, 'config.json', 'model.safetensors'];
 
 interface Manifest {
-  /** `gzip` is the size of `NAME.gzip`, where the host has the file compressed too. */
-  files: Record<string, { size: number; gzip?: number }>;
+  files: Entries;
+  later?: Entries;
 }
 
-export async function download(
+/** `gzip` is the size of `NAME.gzip`, where the host has the file compressed too. */
+type Entries = Record<string, { size: number; gzip?: number }>;
+
+type OnProgress = (progress: Progress) => void;
+
+/** What describing and drawing need. */
+export function download(base: string, signal: AbortSignal, onProgress: OnProgress): Promise<ModelFiles> {
+  return listed(base, FILES, ({ files }) => files, signal, onProgress);
+}
+
+/** What the manifest lists as `later`. */
+export function downloadLater(base: string, signal: AbortSignal, onProgress: OnProgress): Promise<ModelFiles> {
+  return listed(base, LATER, ({ later }) => later ?? {}, signal, onProgress);
+}
+
+async function listed(
   base: string,
+  names: string[],
+  entriesOf: (manifest: Manifest) => Entries,
   signal: AbortSignal,
-  onProgress: (progress: Progress) => void,
+  onProgress: OnProgress,
 ): Promise<ModelFiles> {
   const directory = folder(base);
   const manifest = await fetchBytes(new URL(MANIFEST, directory), signal, () => {});
-  const { files: entries } = parse(manifest);
+  const entries = entriesOf(parse(manifest));
   const bytesOf = (name: string) => entries[name]?.gzip ?? entries[name]?.size ?? 0;
-  const total = FILES.reduce((sum, name) => sum + bytesOf(name), 0);
+  const total = names.reduce((sum, name) => sum + bytesOf(name), 0);
   const files: ModelFiles = { [MANIFEST]: manifest };
   let loaded = 0;
-  for (const name of FILES) {
+  for (const name of names) {
     const compressed = entries[name]?.gzip !== undefined;
     const url = new URL(compressed ? `${name}.gzip` : name, directory);
     const bytes = await fetchBytes(url, signal, (count) => {
@@ -72,7 +92,7 @@ async function decompress(bytes: Uint8Array, url: URL): Promise<Uint8Array> {
 function parse(bytes: Uint8Array): Manifest {
   try {
     const manifest = JSON.parse(new TextDecoder().decode(bytes)) as Partial<Manifest>;
-    if (manifest.files) return { files: manifest.files };
+    if (manifest.files) return { ...manifest, files: manifest.files };
   } catch {
     // Said below, as for JSON of another shape.
   }

@@ -86,6 +86,8 @@ export interface Calls {
   discard: [{ name: string }, void];
   exportWeights: [{ weights: Weights }, Uint8Array];
   importWeights: [{ bytes: Uint8Array }, void];
+  /** How far the base is moved to the aligned weights, 0 to 1. */
+  interpolate: [{ share: number }, void];
   reset: [object, void];
   memory: [object, number];
 }

@@ -95,6 +95,7 @@ export class Runtime {
   #model: string | ModelFiles | null = null;
   #world: string | ModelFiles | null = null;
   #scorer: string | ModelFiles | null = null;
+  #share = 1;
 
   private constructor(connection: Lab, info: RuntimeInfo) {
     this.#connection = connection;
@@ -124,6 +125,7 @@ export class Runtime {
     const model = resolved(source);
     const info = await this.#connection.call('load', { source: model }, { signal, onProgress });
     this.#model = model;
+    this.#share = 1;
     return info;
   }
 
@@ -283,9 +285,19 @@ export class Runtime {
     return this.#connection.call('importWeights', { bytes: await bytes(file) }, { signal });
   }
 
-  /** Forgets the aligned weights. */
-  reset({ signal }: Cancellable = {}): Promise<void> {
-    return this.#connection.call('reset', {}, { signal });
+  /**
+   * Takes the aligned weights only this part of the way from the base, 0 to 1, from now on; less than
+   * all forgets less. What is drawn, counted, kept and exported as aligned follows.
+   */
+  async interpolate(share: number, { signal }: Cancellable = {}): Promise<void> {
+    await this.#connection.call('interpolate', { share }, { signal });
+    this.#share = share;
+  }
+
+  /** Forgets the aligned weights, and takes the next ones all of the way. */
+  async reset({ signal }: Cancellable = {}): Promise<void> {
+    await this.#connection.call('reset', {}, { signal });
+    this.#share = 1;
   }
 
   /** Bytes that the model's program holds in its worker. They never shrink; what is on a GPU is apart. */
@@ -306,6 +318,7 @@ export class Runtime {
     if (this.#model) await this.#connection.call('load', { source: this.#model });
     if (this.#world) await this.#connection.call('openWorld', { source: this.#world });
     if (this.#scorer) await this.#connection.call('openScorer', { source: this.#scorer });
+    await this.#connection.call('interpolate', { share: this.#share });
   }
 
   async *#draw(

@@ -4,8 +4,8 @@ import type * as Wasm from '@reca/web/cpu';
 import * as align from './align';
 import { type Artefact, type Opened, open } from './artefact';
 import { type Failure, RecaError } from './error';
-import { download, downloadScorer, downloadWorld } from './model';
-import type { Calls, Frame } from './protocol';
+import { download, downloadLater, downloadScorer, downloadWorld } from './model';
+import type { Calls, Frame, ModelFiles, Progress, Weights } from './protocol';
 import { type Handlers, post, serve } from './serve';
 import * as store from './store';
 
@@ -22,6 +22,8 @@ const artefact: Artefact<typeof Wasm, Wasm.Runtime> = {
 type Lab = Opened<typeof Wasm, Wasm.Runtime>;
 
 let opened: Lab | null = null;
+/** Where the loaded model came from. */
+let model: string | ModelFiles = {};
 const drawings = new Map<number, Wasm.Drawing>();
 const evaluations = new Map<number, Wasm.Evaluation>();
 
@@ -31,9 +33,10 @@ const handlers: Handlers<Calls> = {
     return opened.info;
   },
   async load({ source }, { id, signal }) {
-    if (typeof source !== 'string') return runtime().load(source);
-    const files = await download(source, signal, (progress) => post({ type: 'progress', id, progress }));
-    return runtime().load(files);
+    const files = typeof source === 'string' ? await download(source, signal, telling(id)) : source;
+    const info = runtime().load(files);
+    model = source;
+    return info;
   },
   async openWorld({ source }, { signal }) {
     const files = typeof source === 'string' ? await downloadWorld(source, signal) : source;
@@ -94,13 +97,15 @@ const handlers: Handlers<Calls> = {
     evaluations.get(evaluation)?.free();
     evaluations.delete(evaluation);
   },
-  alignBegin: ({ run, resume }, { id, signal }) =>
-    align.begin(runtime(), run, resume, signal, (progress) => post({ type: 'progress', id, progress })),
+  async alignBegin({ run, resume }, { id, signal }) {
+    await complete(signal);
+    return align.begin(runtime(), run, resume, signal, telling(id));
+  },
   alignStep: ({ publish, save }) => align.step(publish, save),
   alignEnd: () => align.end(),
   alignStored: () => align.stored(),
   alignForget: () => align.forget(),
-  keep: async ({ name }) => store.save(`${name}${KEPT}`, await runtime().exportWeights('aligned')),
+  keep: async ({ name }, { signal }) => store.save(`${name}${KEPT}`, await exported('aligned', signal)),
   kept: () => store.list(KEPT),
   async take({ name }) {
     const bytes = await store.read(`${name}${KEPT}`);
@@ -108,14 +113,31 @@ const handlers: Handlers<Calls> = {
     runtime().importWeights(bytes);
   },
   discard: ({ name }) => store.remove(`${name}${KEPT}`),
-  exportWeights: ({ weights }) => runtime().exportWeights(weights),
+  exportWeights: ({ weights }, { signal }) => exported(weights, signal),
   importWeights: ({ bytes }) => runtime().importWeights(bytes),
+  interpolate: ({ share }) => runtime().interpolate(share),
   reset: () => runtime().reset(),
   // Initialising once more only gives what is there.
   memory: async () => (await instance().wasm.default()).memory.buffer.byteLength,
 };
 
 serve(handlers, isFatal);
+
+function telling(id: number): (progress: Progress) => void {
+  return (progress) => post({ type: 'progress', id, progress });
+}
+
+/** Fetches what of the model was left for later. */
+async function complete(signal: AbortSignal): Promise<void> {
+  if (!runtime().incomplete) return;
+  const files = typeof model === 'string' ? await downloadLater(model, signal, () => {}) : model;
+  runtime().complete(files);
+}
+
+async function exported(weights: Weights, signal: AbortSignal): Promise<Uint8Array> {
+  await complete(signal);
+  return runtime().exportWeights(weights);
+}
 
 /** Whether the device has gone. Then calls may fail as defects before it is said to be lost. */
 function isFatal({ code }: Failure): boolean {

@@ -1,4 +1,4 @@
-/** The aligned weights: kept by name, taken out and brought in. */
+/** The aligned weights: how far they are taken; kept by name, taken out and brought in. */
 import { button, element, input, save, slug } from './dom';
 import type { Lab } from './lab';
 import { attempt } from './report';
@@ -6,11 +6,14 @@ import { attempt } from './report';
 /** Wires the controls; `changed` redraws. Returns what says whether there are aligned weights. */
 export function weights(lab: Lab, changed: () => Promise<void>): (there: boolean) => void {
   const kept = element('kept', HTMLSelectElement);
+  const share = input('share');
+  const shown = () => (element('share-shown', HTMLOutputElement).textContent = `${Math.round(100 * share.valueAsNumber)} %`);
 
   function ready(there: boolean): void {
     lab.aligned = there;
     document.dispatchEvent(new CustomEvent('aligned'));
     for (const id of ['keep', 'export', 'reset']) button(id).disabled = !there;
+    share.disabled = !there;
     const option = element('weights', HTMLSelectElement).querySelector<HTMLOptionElement>('[value=aligned]');
     if (option) option.disabled = !there;
     if (!there) element('weights', HTMLSelectElement).value = 'base';
@@ -30,6 +33,8 @@ export function weights(lab: Lab, changed: () => Promise<void>): (there: boolean
   act('export', async () => save(await (await lab.runtime).export('aligned'), `${slug(input('keep-name').value)}.safetensors`));
   act('reset', async () => {
     await (await lab.runtime).reset();
+    share.value = '1';
+    shown();
     ready(false);
   });
   kept.addEventListener('change', () => {
@@ -40,6 +45,14 @@ export function weights(lab: Lab, changed: () => Promise<void>): (there: boolean
       await changed();
     });
   });
+  share.addEventListener('input', shown);
+  share.addEventListener('change', () =>
+    void attempt(async () => {
+      await (await lab.runtime).interpolate(share.valueAsNumber);
+      document.dispatchEvent(new CustomEvent('aligned'));
+      await changed();
+    }),
+  );
   const file = input('import');
   file.addEventListener('change', () =>
     void attempt(async () => {
