@@ -150,7 +150,7 @@ describe('WebGPU', { skip: built ? false : 'pkg/dist/webgpu is not built', timeo
     });
   }
 
-  test('goes on aligning from the last checkpoint when the device is lost', async () => {
+  test('goes on aligning from the last checkpoint when the device is lost, as the CPU aligns', async (t) => {
     driver(`
       const { requestDevice } = GPUAdapter.prototype;
       GPUAdapter.prototype.requestDevice = async function (...of) {
@@ -158,17 +158,21 @@ describe('WebGPU', { skip: built ? false : 'pkg/dist/webgpu is not built', timeo
         new BroadcastChannel('driver').onmessage = () => device.destroy();
         return device;
       };`);
-    const { steps, infos } = await page.evaluate(async () => {
+    const { steps, losses, infos } = await page.evaluate(async () => {
       const runtime = await Runtime.create({ backend: 'webgpu' });
       await runtime.load('/lab/models/nano/');
       await runtime.openWorld('/lab/models/nano/');
       const infos = [runtime.info()];
       const steps = [];
+      const losses = { cpu: [], webgpu: [] };
       let lost = false;
+      const scenes = { pool: 'open', seed: 1, from: 0, count: 4 };
       const options = { steps: 5, batch: 2, checkpoint: 2, publish: 5 };
-      for await (const { step, loss } of runtime.align({ pool: 'open', seed: 1, from: 0, count: 4 }, options)) {
-        if (!Number.isFinite(loss)) throw new Error(`the loss is ${loss}`);
+      await runtimes.cpu.openWorld('/lab/models/nano/');
+      for await (const { loss } of runtimes.cpu.align(scenes, { ...options, checkpoint: 0 })) losses.cpu.push(loss);
+      for await (const { step, loss } of runtime.align(scenes, options)) {
         steps.push(step);
+        losses.webgpu[step - 1] = loss;
         if (step !== 3 || lost) continue;
         lost = true;
         new BroadcastChannel('driver').postMessage('lose');
@@ -177,9 +181,11 @@ describe('WebGPU', { skip: built ? false : 'pkg/dist/webgpu is not built', timeo
       infos.push(runtime.info());
       await runtime.forget();
       runtime.dispose();
-      return { steps, infos };
+      return { steps, losses, infos };
     });
     assert.deepEqual(steps, [1, 2, 3, 3, 4, 5]);
+    t.diagnostic(`losses ${losses.cpu} on the CPU, ${losses.webgpu} on WebGPU`);
+    assert.ok(distance(losses.webgpu, losses.cpu) < 1e-3);
     assert.equal(infos[1].backend, 'webgpu');
   });
 
