@@ -17,6 +17,7 @@ use reca::{
     umm::{Context, TextBatch, Umm, block::KeyValue},
     weights::{
         ModelFiles,
+        directory::{LatentEncoderFile, with_latent_encoder},
         safetensors::{Precision, save},
     },
 };
@@ -96,6 +97,31 @@ fn umm() -> Umm {
     let files =
         ModelFiles::read(|name| Ok(std::fs::read(Path::new(GOLDENS).join("nano").join(name)).unwrap()));
     files.unwrap().build(&Device::flex()).unwrap().0
+}
+
+/// Pages fetch the autoencoder's encoder from a file of its own, when somebody aligns.
+#[test]
+fn a_latent_encoder_that_comes_later_is_the_same() {
+    let read = |name: &str| Ok(std::fs::read(Path::new(GOLDENS).join("nano").join(name)).unwrap());
+    let whole = ModelFiles::read(read).unwrap();
+    let file = SafeTensors::deserialize(&whole.weights).unwrap();
+    let part = |later: bool| {
+        let tensors = file.iter().filter(|(name, _)| name.starts_with("autoencoder.encoder.") == later);
+        safetensors::serialize(tensors, None).unwrap()
+    };
+    let (weights, later) = (part(false), part(true));
+    let build = |latent_encoder| {
+        let files = ModelFiles { weights: weights.clone(), latent_encoder, ..whole.clone() };
+        files.build(&Device::flex()).map(|(umm, ..)| umm)
+    };
+    let bytes = |umm: &Umm| pollster::block_on(save(umm, Precision::F32)).unwrap();
+    let completed = build(LatentEncoderFile::Apart(later.clone())).unwrap();
+    assert_eq!(bytes(&completed), bytes(&umm()));
+    assert!(with_latent_encoder(build(LatentEncoderFile::Later).unwrap(), &later).is_ok());
+    let error = build(LatentEncoderFile::Within).unwrap_err();
+    assert!(error.message.contains("missing: autoencoder.encoder."), "{error}");
+    let error = build(LatentEncoderFile::Apart(weights.clone())).unwrap_err();
+    assert!(error.message.starts_with("latent_encoder.safetensors: "), "{error}");
 }
 
 fn trainable() -> Umm {

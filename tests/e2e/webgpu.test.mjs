@@ -190,7 +190,8 @@ describe('WebGPU', { skip: built ? false : 'pkg/dist/webgpu is not built', timeo
   });
 
   test('says nothing on the console but of the faults', () => {
-    const known = /no pipelines here|device was lost|unreachable|wgpu|GPU|poison/i;
+    // Optional files of the encoders' checkpoints are asked for and not there.
+    const known = /status of 404|no pipelines here|device was lost|unreachable|wgpu|GPU|poison/i;
     assert.deepEqual(said.filter((line) => !known.test(line)), []);
   });
 });
