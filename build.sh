@@ -109,13 +109,13 @@ wasm() {
 
 # The laboratory and, fetched only by who loads one, the encoders; they share all dependencies.
 wasm_cpu() {
-    wasm cpu cpu,scene,tokenizers 1300000
-    wasm encoders cpu,encoders 1900000
+    wasm cpu cpu,scene,tokenizers 1250000
+    wasm encoders cpu,encoders 1700000
 }
 
 # Both in one.
 wasm_webgpu() {
-    wasm webgpu webgpu,scene,encoders 6000000
+    wasm webgpu webgpu,scene,encoders 4500000
 }
 
 pkg() {
