@@ -2,7 +2,8 @@
 //! losses, gradients and sampler trajectories. `./build.sh goldens` makes the stored numbers again.
 #![allow(clippy::disallowed_methods, clippy::panic, clippy::unwrap_used)]
 
-use std::path::Path;
+mod goldens;
+mod whole;
 
 use burn::{
     module::{Module, ModuleMapper, Param},
@@ -14,115 +15,12 @@ use reca::{
         loss::{noisy, velocity_loss},
         sampler::{Denoiser, Method, Sampler, SamplerConfig},
     },
-    umm::{Context, TextBatch, Umm, block::KeyValue},
-    weights::{
-        ModelFiles,
-        directory::{LatentEncoderFile, with_latent_encoder},
-        safetensors::{Precision, save},
-    },
+    umm::{Context, TextBatch, Umm},
+    weights::safetensors::{Precision, save},
 };
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 
-const GOLDENS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens");
-
-/// Largest error allowed, relative to the expected tensor's largest value.
-const TOLERANCE: f32 = 5e-5;
-/// The same for gradients, which sum over many terms.
-const GRADIENT_TOLERANCE: f32 = 2e-4;
-
-struct Goldens(Vec<u8>);
-
-impl Goldens {
-    fn open() -> Self {
-        Self(std::fs::read(Path::new(GOLDENS).join("nano.safetensors")).unwrap())
-    }
-
-    fn names(&self) -> Vec<String> {
-        SafeTensors::deserialize(&self.0).unwrap().names().into_iter().map(str::to_owned).collect()
-    }
-
-    fn raw(&self, name: &str) -> (Dtype, Vec<usize>, Vec<u8>) {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        let view = file.tensor(name).unwrap_or_else(|_| panic!("{name} is not stored"));
-        (view.dtype(), view.shape().to_vec(), view.data().to_vec())
-    }
-
-    fn values(&self, name: &str) -> Vec<f32> {
-        let (dtype, _, bytes) = self.raw(name);
-        match dtype {
-            Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::I32 => bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b) as f32).collect(),
-            Dtype::U8 => bytes.iter().map(|b| f32::from(*b)).collect(),
-            other => panic!("{name} has dtype {other:?}"),
-        }
-    }
-
-    fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
-        let (_, shape, _) = self.raw(name);
-        Tensor::from_data(TensorData::new(self.values(name), shape), &Device::flex())
-    }
-
-    /// A padded batch of token ids, whose first `prefix` tokens are prompt; all of them if `None`.
-    fn text(&self, name: &str, prefix: Option<&str>) -> TextBatch {
-        let (_, shape, _) = self.raw(name);
-        let rows: Vec<Vec<u32>> = self
-            .values(name)
-            .chunks(shape[1])
-            .map(|row| row.iter().map(|id| *id as u32).filter(|id| *id != 0).collect())
-            .collect();
-        let prefixes: Vec<usize> = match prefix {
-            Some(prefix) => self.values(prefix).iter().map(|n| *n as usize).collect(),
-            None => rows.iter().map(Vec::len).collect(),
-        };
-        TextBatch::with_answers(rows.iter().zip(&prefixes).map(|(row, n)| row.split_at(*n)))
-    }
-
-    #[track_caller]
-    fn assert<const D: usize>(&self, name: &str, found: Tensor<D>) {
-        let (_, shape, _) = self.raw(name);
-        assert_eq!(found.dims().to_vec(), shape, "{name}");
-        close(name, &found.into_data().try_to_vec::<f32>().unwrap(), &self.values(name), TOLERANCE);
-    }
-}
-
-#[track_caller]
-fn close(name: &str, found: &[f32], expected: &[f32], tolerance: f32) {
-    assert_eq!(found.len(), expected.len(), "{name}");
-    let scale = expected.iter().fold(1e-2f32, |m, v| m.max(v.abs()));
-    let error = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
-    assert!(error <= tolerance * scale, "{name}: error {error} at scale {scale}");
-}
-
-fn umm() -> Umm {
-    let files =
-        ModelFiles::read(|name| Ok(std::fs::read(Path::new(GOLDENS).join("nano").join(name)).unwrap()));
-    files.unwrap().build(&Device::flex()).unwrap().0
-}
-
-/// Pages fetch the autoencoder's encoder from a file of its own, when somebody aligns.
-#[test]
-fn a_latent_encoder_that_comes_later_is_the_same() {
-    let read = |name: &str| Ok(std::fs::read(Path::new(GOLDENS).join("nano").join(name)).unwrap());
-    let whole = ModelFiles::read(read).unwrap();
-    let file = SafeTensors::deserialize(&whole.weights).unwrap();
-    let part = |later: bool| {
-        let tensors = file.iter().filter(|(name, _)| name.starts_with("autoencoder.encoder.") == later);
-        safetensors::serialize(tensors, None).unwrap()
-    };
-    let (weights, later) = (part(false), part(true));
-    let build = |latent_encoder| {
-        let files = ModelFiles { weights: weights.clone(), latent_encoder, ..whole.clone() };
-        files.build(&Device::flex()).map(|(umm, ..)| umm)
-    };
-    let bytes = |umm: &Umm| pollster::block_on(save(umm, Precision::F32)).unwrap();
-    let completed = build(LatentEncoderFile::Apart(later.clone())).unwrap();
-    assert_eq!(bytes(&completed), bytes(&umm()));
-    assert!(with_latent_encoder(build(LatentEncoderFile::Later).unwrap(), &later).is_ok());
-    let error = build(LatentEncoderFile::Within).unwrap_err();
-    assert!(error.message.contains("missing: autoencoder.encoder."), "{error}");
-    let error = build(LatentEncoderFile::Apart(weights.clone())).unwrap_err();
-    assert!(error.message.starts_with("latent_encoder.safetensors: "), "{error}");
-}
+use self::goldens::{GRADIENT_TOLERANCE, Goldens, TOLERANCE, close, umm};
 
 fn trainable() -> Umm {
     umm().set_require_grad(true).train()
@@ -359,52 +257,5 @@ fn sampler_trajectories() {
             trajectory.push(sampler.latents());
         }
         g.assert(&format!("sampler.{name}"), Tensor::stack::<4>(trajectory, 0));
-    }
-}
-
-#[test]
-fn cached_answer_tokens_equal_the_whole_sequence() {
-    let (g, umm) = (Goldens::open(), umm());
-    let visual = umm.embed(g.tensor::<4>("images").narrow(0, 0, 1));
-    let (question, answer) = ([3u32, 5, 8, 4], [6u32, 9, 7]);
-    let whole = TextBatch::with_answers([(question.as_slice(), answer.as_slice())]);
-    let expected = umm.understanding.forward(&whole, Some(visual.clone())).states;
-    let start = umm.understanding.forward(&TextBatch::prompts(&[question.to_vec()]), Some(visual));
-    let mut cache: Vec<KeyValue> = start.layers;
-    let before = start.states.dims()[1];
-    for (i, token) in answer.iter().enumerate() {
-        let next = umm.understanding.step(&[*token], question.len() + i, &cache);
-        cache = cache.iter().zip(&next.layers).map(|(a, b)| a.then(b)).collect();
-        let found = next.states.into_data().try_to_vec::<f32>().unwrap();
-        let expected = expected.clone().narrow(1, before + i, 1).into_data().try_to_vec::<f32>().unwrap();
-        close("cached", &found, &expected, TOLERANCE);
-    }
-}
-
-#[test]
-fn padding_does_not_change_a_context() {
-    let umm = umm();
-    let rows = [vec![3u32, 5, 8], vec![4u32, 6, 7, 9, 3, 5]];
-    let both = umm.context(&TextBatch::prompts(&rows), None);
-    let alone = umm.context(&TextBatch::prompts(&rows[..1]), None);
-    let stacked = alone.clone().stack(umm.context(&TextBatch::prompts(&rows[1..]), None), 16);
-    let x = Tensor::<3>::ones([2, 16, 16], &Device::flex());
-    let padded = umm.denoise(x.clone(), &[0.3, 0.3], &both);
-    let found = padded.clone().narrow(0, 0, 1).into_data().try_to_vec::<f32>().unwrap();
-    let single = umm.denoise(x.clone().narrow(0, 0, 1), &[0.3], &alone);
-    close("padded", &found, &single.into_data().try_to_vec::<f32>().unwrap(), TOLERANCE);
-    let joined = umm.denoise(x, &[0.3, 0.3], &stacked).into_data().try_to_vec::<f32>().unwrap();
-    close("stacked", &joined, &padded.into_data().try_to_vec::<f32>().unwrap(), TOLERANCE);
-}
-
-#[test]
-fn a_written_model_reads_back_bit_for_bit() {
-    let umm = umm();
-    let bytes = pollster::block_on(save(&umm, Precision::F32)).unwrap();
-    let original = std::fs::read(Path::new(GOLDENS).join("nano/model.safetensors")).unwrap();
-    let (a, b) = (SafeTensors::deserialize(&bytes).unwrap(), SafeTensors::deserialize(&original).unwrap());
-    assert_eq!(a.len(), b.len());
-    for (name, view) in b.iter() {
-        assert_eq!(a.tensor(name).unwrap().data(), view.data(), "{name}");
     }
 }
