@@ -79,7 +79,7 @@ pub fn run(args: Args) -> Result<()> {
     let mut recipe = recipe(&args.recipe)?;
     recipe.seed = args.seed.unwrap_or(recipe.seed);
     if let Some(steps) = args.steps {
-        recipe.set_steps(steps);
+        recipe.stages.trainings().into_iter().for_each(|training| training.steps = steps);
     }
     fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
     let device = args.device.open()?;

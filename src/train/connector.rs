@@ -1,6 +1,7 @@
-//! Stage `connector`: the flow loss through the frozen generator teaches the connector to speak to
-//! the circuits that read words; a part of the understanding loss keeps what it could say before.
-//! Without this stage Reconstruction Alignment only harms.
+//! Stage `connector`: the flow loss through the frozen generator, on the scenes that it learned to
+//! draw, teaches the connector to speak to the circuits that read words; on the scenes that the
+//! understanding expert learned from, answers keep what it could say before, and pooled contexts
+//! come close to those of captions. Without this stage Reconstruction Alignment only harms.
 
 use std::{marker::PhantomData, sync::Arc};
 
@@ -8,6 +9,7 @@ use burn::{
     module::{Module, ModuleDisplay},
     tensor::Tensor,
 };
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -29,7 +31,7 @@ const TAG: u64 = u64::from_be_bytes(*b"connecto");
 pub struct ConnectorConfig {
     #[serde(flatten)]
     pub training: TrainingConfig,
-    /// Weight of the understanding loss, taken on half of the batch.
+    /// Weight of the understanding loss.
     pub understanding_weight: f32,
     /// Weight of the distance between the pooled contexts of an image and of its dense caption: what
     /// the generator is later taught about one, it then knows of the other.
@@ -38,7 +40,18 @@ pub struct ConnectorConfig {
     pub null_caption: f64,
     #[serde(flatten)]
     pub times: TimeConfig,
+    /// What is drawn, a batch a step.
     pub pool: PoolConfig,
+    /// What is understood, half a batch a step.
+    pub understanding_pool: PoolConfig,
+}
+
+/// What the stage learns from; every part has one entry a scene.
+pub struct ConnectorData {
+    /// Of what is drawn: the encoder's features and the autoencoder's latents.
+    pub drawn: [Cache; 2],
+    /// What is understood, and the encoder's features of it.
+    pub understood: (Arc<[Scene]>, Cache),
 }
 
 /// What brings an encoder's features into the understanding expert's space.
@@ -58,10 +71,7 @@ pub struct ConnectorStage<P = Connector> {
     projector: PhantomData<P>,
     config: ConnectorConfig,
     seed: u64,
-    scenes: Arc<[Scene]>,
-    /// Of the encoder and of the autoencoder, one entry a scene.
-    features: Cache,
-    latents: Cache,
+    data: ConnectorData,
     texts: Texts,
     /// Frozen, but inside the graph: gradients pass through them.
     understanding: Understanding,
@@ -69,25 +79,24 @@ pub struct ConnectorStage<P = Connector> {
 }
 
 impl<P> ConnectorStage<P> {
-    pub fn new(
-        config: &ConnectorConfig,
-        seed: u64,
-        scenes: Arc<[Scene]>,
-        [features, latents]: [Cache; 2],
-        texts: Texts,
-        umm: &Umm,
-    ) -> Self {
+    pub fn new(config: &ConnectorConfig, seed: u64, data: ConnectorData, texts: Texts, umm: &Umm) -> Self {
         Self {
             projector: PhantomData,
             config: config.clone(),
             seed,
-            scenes,
-            features,
-            latents,
+            data,
             texts,
             understanding: umm.understanding.clone().freeze().train(),
             generation: umm.generation.clone().freeze().train(),
         }
+    }
+
+    /// Requests for a caption, which stand beside what is seen.
+    fn templates(&self, count: usize, random: &mut ChaCha8Rng) -> Result<TextBatch> {
+        let rows = (0..count)
+            .map(|_| self.texts.or_null(self.texts.template(random)?, self.config.null_caption, random))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(TextBatch::prompts(&rows))
     }
 }
 
@@ -96,31 +105,29 @@ impl<P: Projector> Stage for ConnectorStage<P> {
 
     fn loss(&self, module: &P, step: u64) -> Result<Tensor<1>> {
         let mut random = random::stream(self.seed ^ TAG, step);
-        let indices = pool::draw(&mut random, self.config.training.batch, self.scenes.len());
-        let templates = indices
-            .iter()
-            .map(|_| {
-                let template = self.texts.template(&mut random)?;
-                self.texts.or_null(template, self.config.null_caption, &mut random)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let half = indices.len() / 2;
-        let asked: Vec<Exchange> = indices[..half]
-            .iter()
-            .map(|index| self.texts.question(&self.scenes[*index], &mut random))
-            .collect::<Result<_>>()?;
-        let captions = indices
-            .iter()
-            .map(|index| self.texts.dense(&self.scenes[*index], &mut random))
-            .collect::<Result<Vec<_>>>()?;
         let device = self.generation.position_embedding.device();
-        let visual = module.project(self.features.gather(&indices, &device));
-        let context = self.understanding.context(&TextBatch::prompts(&templates), Some(visual.clone()));
-        let clean = self.latents.gather(&indices, &device);
+        let batch = self.config.training.batch;
+
+        let [features, latents] = &self.data.drawn;
+        let indices = pool::draw(&mut random, batch, latents.len());
+        let visual = module.project(features.gather(&indices, &device));
+        let context = self.understanding.context(&self.templates(batch, &mut random)?, Some(visual));
+        let clean = latents.gather(&indices, &device);
         let flow = flow_loss(&self.generation, clean, &context, self.config.times, &mut random);
-        let answers = answer_loss(&self.understanding, &asked, Some(visual.narrow(0, 0, half)));
+
+        let (scenes, features) = &self.data.understood;
+        let indices = pool::draw(&mut random, batch.div_ceil(2), scenes.len());
+        let chosen = || indices.iter().map(|index| &scenes[*index]);
+        let asked: Vec<Exchange> =
+            chosen().map(|scene| self.texts.question(scene, &mut random)).collect::<Result<_>>()?;
+        let captions: Vec<Vec<u32>> =
+            chosen().map(|scene| self.texts.dense(scene, &mut random)).collect::<Result<_>>()?;
+        let visual = module.project(features.gather(&indices, &device));
+        let templates = self.templates(indices.len(), &mut random)?;
+        let seen = self.understanding.context(&templates, Some(visual.clone()));
         let read = self.understanding.context(&TextBatch::prompts(&captions), None);
-        let apart = (context.pooled - read.pooled).square().mean();
+        let apart = (seen.pooled - read.pooled).square().mean();
+        let answers = answer_loss(&self.understanding, &asked, Some(visual));
         Ok(flow + answers * self.config.understanding_weight + apart * self.config.pooled_weight)
     }
 }

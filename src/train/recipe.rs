@@ -6,7 +6,8 @@ use sha2::{Digest, Sha256};
 
 use super::{
     autoencoder::AutoencoderConfig, connector::ConnectorConfig, contrastive::ContrastiveConfig,
-    encoder::EncoderConfig, generation::GenerationConfig, understanding::UnderstandingConfig,
+    encoder::EncoderConfig, generation::GenerationConfig, stage::TrainingConfig,
+    understanding::UnderstandingConfig,
 };
 use crate::{
     Error, Result, random,
@@ -44,6 +45,20 @@ pub struct Stages {
     pub connector: ConnectorConfig,
     /// Of the encoders apart from the model, `clip` and `siglip`.
     pub contrastive: ContrastiveConfig,
+}
+
+impl Stages {
+    /// How long and how fast each is trained.
+    pub fn trainings(&mut self) -> [&mut TrainingConfig; 6] {
+        [
+            &mut self.encoder.training,
+            &mut self.autoencoder.training,
+            &mut self.understanding.training,
+            &mut self.generation.training,
+            &mut self.connector.training,
+            &mut self.contrastive.training,
+        ]
+    }
 }
 
 /// The stages.
@@ -114,21 +129,6 @@ impl Recipe {
             Error::bad_input(format!("there is no recipe {name:?}; there are {known}"))
         })?;
         Self::from_json(json.as_bytes()).map_err(|e| e.at(name))
-    }
-
-    /// Trains every stage for so many steps.
-    pub fn set_steps(&mut self, steps: u64) {
-        let stages = &mut self.stages;
-        for training in [
-            &mut stages.encoder.training,
-            &mut stages.autoencoder.training,
-            &mut stages.understanding.training,
-            &mut stages.generation.training,
-            &mut stages.connector.training,
-            &mut stages.contrastive.training,
-        ] {
-            training.steps = steps;
-        }
     }
 
     /// The tokenizer of the recipe's world.

@@ -1,6 +1,7 @@
 """The five training stages. A stage says what it trains, what it needs cached, and what its loss is on one batch."""
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +60,9 @@ def psnr(output: Tensor, image: Tensor) -> float:   # of images in [-1, 1]
 class Stage:
     trains: tuple[str, ...]                         # prefixes of the trained parameters
 
-    def __init__(self, model: Umm, settings: dict, pack: Pack, seed: int, cache: Path):
-        self.model, self.settings, self.pack, self.cache = model, settings, pack, cache
+    def __init__(self, model: Umm, settings: dict, packs: Callable[[str, int], Pack], seed: int, cache: Path):
+        self.model, self.settings, self.packs, self.cache = model, settings, packs, cache
+        self.pack = pack = packs(settings["pool"]["kind"], settings["pool"]["size"])
         self.rng = np.random.default_rng(seed)
         self.extra: dict[str, torch.nn.Parameter] = {}      # trained here, but not part of the model
         two = np.array([len(nouns) == 2 for nouns in pack.nouns])
@@ -78,16 +80,17 @@ class Stage:
         return own + list(self.extra.values())
 
     @torch.no_grad()
-    def cached(self, name: str, function, batch: int = 250) -> Tensor:
-        """function(pixels) over the whole pool, as f16; kept on disk while the stage lasts. Each process does its part."""
+    def cached(self, name: str, function, pack: Pack | None = None, batch: int = 250) -> Tensor:
+        """function(pixels) over a whole pool, as f16; kept on disk while the stage lasts. Each process does its part."""
+        pack = pack or self.pack
         rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         paths = [self.cache / f"{name}-{k + 1}-of-{processes}.pt" for k in range(processes)]
         if not paths[rank].exists():
             self.cache.mkdir(parents=True, exist_ok=True)
-            start, end = (len(self.pack) * k // processes for k in (rank, rank + 1))
+            start, end = (len(pack) * k // processes for k in (rank, rank + 1))
             slices = (slice(i, min(i + batch, end)) for i in range(start, end, batch))
             temporary = paths[rank].with_suffix(".tmp")
-            torch.save(torch.cat([function(self.pack.pixels(s)).half() for s in slices]), temporary)
+            torch.save(torch.cat([function(pack.pixels(s)).half() for s in slices]), temporary)
             os.replace(temporary, paths[rank])
         if processes > 1:
             dist.barrier()
@@ -100,11 +103,11 @@ class Stage:
         two = self.rng.random(count) < self.settings["two_objects"]
         return np.where(two, *(self.rng.choice(kind, count) for kind in self.kinds))
 
-    def questions(self, index, after: list[list[int]] | None = None) -> tuple[Tensor, Tensor]:
+    def questions(self, index, after: list[list[int]] | None = None, pack: Pack | None = None) -> tuple[Tensor, Tensor]:
         """Text [B, T] = (caption given) question answer, and how many tokens of it are prompt [B]."""
         rows, prefix = [], []
         for k, i in enumerate(index):
-            question, answer = self.pack.question(i, self.rng)
+            question, answer = (pack or self.pack).question(i, self.rng)
             prompt = (after[k] if after else []) + question
             rows.append(prompt + answer)
             prefix.append(len(prompt))
@@ -244,28 +247,38 @@ class GenerationStage(FlowStage):
 
 
 class ConnectorStage(FlowStage):
-    """The flow loss through the frozen generator teaches the connector to speak to the circuits that read words."""
+    """The connector learns to speak to the circuits that read words: by the flow loss through the frozen generator, on
+    captioned drawings; and on what the understanding expert was taught on, by its answers and by the distance between
+    the pooled contexts of an image and of its dense caption.
+    """
     trains = ("connector.",)
 
     def prepare(self):
         super().prepare()
         self.features = self.cached("features", self.model.vision_model)
+        pool = self.settings["understanding_pool"]
+        self.told = self.packs(pool["kind"], pool["size"])
+        self.told_features = self.cached("told", self.model.vision_model, self.told)
         self.templates = [self.pack.text.encode(t) for t in self.pack.templates]
 
+    def template(self, count: int) -> Tensor:
+        return pad([self.or_null(self.templates[self.rng.integers(len(self.templates))]) for _ in range(count)])
+
     def loss(self) -> tuple[Tensor, dict]:
-        understanding, weight = self.model.understanding, self.settings["understanding_weight"]
-        index = self.draw(self.settings["batch"])
-        visual = self.model.connector(self.features[index].float())
-        text = pad([self.or_null(self.templates[self.rng.integers(len(self.templates))]) for _ in index])
-        context = understanding.context(text, visual)
+        understanding, connector, batch = self.model.understanding, self.model.connector, self.settings["batch"]
+        index = self.draw(batch)
+        context = understanding.context(self.template(batch), connector(self.features[index].float()))
         flow = self.flow_loss(index, context)
-        captions = [self.pack.dense[i][self.rng.integers(len(self.pack.dense[i]))] for i in index]
-        apart = (context.pooled - understanding.context(pad(captions)).pooled).square().mean()
-        half = len(index) // 2
-        text, prefix = self.questions(index[:half])
-        answers, exact = answer_loss(understanding.logits(text, visual[:half], prefix), text, prefix)
+
+        index = self.rng.integers(0, len(self.told), batch // 2)
+        visual = connector(self.told_features[index].float())
+        captions = pad([self.told.dense[i][self.rng.integers(len(self.told.dense[i]))] for i in index])
+        seen = understanding.context(self.template(len(index)), visual).pooled
+        apart = (seen - understanding.context(captions).pooled).square().mean()
+        text, prefix = self.questions(index, pack=self.told)
+        answers, exact = answer_loss(understanding.logits(text, visual, prefix), text, prefix)
         metrics = {"flow": flow.item(), "answers": answers.item(), "exact": exact.item(), "apart": apart.item()}
-        return flow + weight * answers + self.settings["pooled_weight"] * apart, metrics
+        return flow + self.settings["understanding_weight"] * answers + self.settings["pooled_weight"] * apart, metrics
 
 
 STAGES = {

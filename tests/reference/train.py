@@ -96,13 +96,12 @@ class Trainer:
         recipe = load_recipe(self.name)                     # read here, so that a later stage's numbers can still change
         settings = recipe["stages"][name]
         settings["batch"] //= self.processes
-        pool = settings["pool"]
         started = time.time()
         cache = self.out / "cache" / name
         seed = recipe["seed"] + ORDER.index(name) + 1000 * self.rank
         if self.rank:                                       # the first process goes on with the model's seed
             torch.manual_seed(seed)
-        stage = STAGES[name](self.model, settings, self.pack(pool["kind"], pool["size"]), seed, cache)
+        stage = STAGES[name](self.model, settings, self.pack, seed, cache)
         parameters = stage.parameters()
         for p in self.model.parameters():
             p.requires_grad_(False)

@@ -55,7 +55,7 @@ fn the_command_line_trains_a_model_folder_and_goes_on_where_it_was() {
     }
 
     let mut recipe = Recipe::named("nano").unwrap();
-    recipe.set_steps(12);
+    recipe.stages.trainings().into_iter().for_each(|training| training.steps = 12);
     let run = recipe.run(StageName::Connector).unwrap();
     let finished = fs::read(path("connector.safetensors")).unwrap();
     assert_eq!(checkpoint::describe(&finished).unwrap().0, run);

@@ -15,7 +15,7 @@ use reca::{
     train::{
         autoencoder::AutoencoderStage,
         cache::Cache,
-        connector::ConnectorStage,
+        connector::{ConnectorData, ConnectorStage},
         contrastive::{Blueprint, ContrastiveStage},
         encoder::{EncoderModule, EncoderStage},
         generation::GenerationStage,
@@ -39,15 +39,7 @@ pub struct Lab {
 impl Lab {
     pub fn new(steps: u64) -> Self {
         let mut recipe = Recipe::named("nano").unwrap();
-        let stages = &mut recipe.stages;
-        for training in [
-            &mut stages.encoder.training,
-            &mut stages.autoencoder.training,
-            &mut stages.understanding.training,
-            &mut stages.generation.training,
-            &mut stages.connector.training,
-            &mut stages.contrastive.training,
-        ] {
+        for training in recipe.stages.trainings() {
             training.steps = steps;
             training.learning_rate = 3e-3;
         }
@@ -106,9 +98,13 @@ impl Lab {
 
     pub fn connector(&self, umm: &Umm) -> Trainer<ConnectorStage> {
         let config = &self.recipe.stages.connector;
-        let (scenes, images) = &self.drawing;
-        let caches = [self.features(umm, images), self.latents(umm, images)];
-        let stage = ConnectorStage::new(config, 0, scenes.clone().into(), caches, self.texts(), umm);
+        let (scenes, seen) = &self.understanding;
+        let (_, drawn) = &self.drawing;
+        let data = ConnectorData {
+            drawn: [self.features(umm, drawn), self.latents(umm, drawn)],
+            understood: (scenes.clone().into(), self.features(umm, seen)),
+        };
+        let stage = ConnectorStage::new(config, 0, data, self.texts(), umm);
         Trainer::new(stage, umm.connector.clone(), config.training.clone())
     }
 
@@ -126,7 +122,8 @@ impl Lab {
     /// The connector of an encoder that is not the model's own, from a seed.
     pub fn external(&self, umm: &Umm, seed: u64) -> Trainer<ConnectorStage<ExternalConnector>> {
         let config = &self.recipe.stages.connector;
-        let (scenes, images) = &self.drawing;
+        let (scenes, seen) = &self.understanding;
+        let (_, drawn) = &self.drawing;
         let blueprint = Blueprint::new(Family::Clip, &self.recipe).unwrap();
         let external = External {
             encoder: blueprint.init(0, 8, &self.device),
@@ -134,10 +131,16 @@ impl Lab {
             patch_size: blueprint.config.vision.patch_size,
             layer: 1,
         };
-        let mut features = Cache::default();
-        block_on(features.push(external.features(images, 4, &self.device).unwrap())).unwrap();
-        let caches = [features, self.latents(umm, images)];
-        let stage = ConnectorStage::new(config, 0, scenes.clone().into(), caches, self.texts(), umm);
+        let features = |images: &[RgbImage]| {
+            let mut cache = Cache::default();
+            block_on(cache.push(external.features(images, 4, &self.device).unwrap())).unwrap();
+            cache
+        };
+        let data = ConnectorData {
+            drawn: [features(drawn), self.latents(umm, drawn)],
+            understood: (scenes.clone().into(), features(seen)),
+        };
+        let stage = ConnectorStage::new(config, 0, data, self.texts(), umm);
         let size = self.recipe.stages.contrastive.towers.hidden_size;
         let fresh = || ExternalConnector::new(size, &self.recipe.model, &self.device);
         Trainer::new(stage, random::seeded(&self.device, seed, fresh), config.training.clone())

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -15,7 +14,7 @@ use reca::reca::{External, ExternalConnector};
 use reca::scene::{Engine, Scene};
 use reca::train::cache::Cache;
 use reca::train::checkpoint;
-use reca::train::connector::{ConnectorStage, Projector};
+use reca::train::connector::{ConnectorData, ConnectorStage, Projector};
 use reca::train::recipe::Recipe;
 use reca::train::stage::Trainer;
 use reca::train::texts::Texts;
@@ -26,10 +25,6 @@ use super::images::scenes;
 use crate::drive::{Job, drive, go_on, write_whole};
 use crate::encoder::{Folder, hidden_state};
 use crate::log::Log;
-
-/// The model's own connector learns from questions before it comes to its stage; another encoder's
-/// begins with the stage, and gets so many times its steps.
-const FROM_NOTHING: u64 = 2;
 
 /// What is asked for.
 pub struct Wanted<'a> {
@@ -79,8 +74,9 @@ impl Guest {
             layer,
         };
         let mut config = recipe.stages.connector.clone();
-        config.training.steps *= FROM_NOTHING;
-        config.pool.size = config.pool.size.min(wanted.count);
+        for pool in [&mut config.pool, &mut config.understanding_pool] {
+            pool.size = pool.size.min(wanted.count);
+        }
         let run = json!({
             "stage": "connector", "model": wanted.model, "encoder": folder.sha256()?, "layer": layer,
             "settings": config, "seed": wanted.seed,
@@ -92,16 +88,19 @@ impl Guest {
         let [path, checkpoint] = wanted.files();
         let anew = |e: Error| e.at(format!("{} (--fresh trains it anew)", path.display()));
         if !path.exists() {
-            let (mut told, mut features, mut latents) = (Vec::new(), Cache::default(), Cache::default());
-            scenes(engine, config.pool, |scenes: Vec<Scene>, pictures| {
+            let (mut told, mut read) = (Vec::new(), Cache::default());
+            scenes(engine, config.understanding_pool, |scenes: Vec<Scene>, pictures| {
                 told.extend(scenes);
+                block_on(read.push(guest.features(&pictures)?))
+            })?;
+            let (mut features, mut latents) = (Cache::default(), Cache::default());
+            scenes(engine, config.pool, |_, pictures| {
                 block_on(features.push(guest.features(&pictures)?))?;
                 block_on(latents.push(pipeline.umm.autoencoder.encode(to_tensor(&pictures, &guest.device))))
             })?;
+            let data = ConnectorData { drawn: [features, latents], understood: (told.into(), read) };
             let texts = Texts::new(pipeline.tokenizer.clone());
-            let caches = [features, latents];
-            let stage =
-                ConnectorStage::new(&config, wanted.seed, Arc::from(told), caches, texts, &pipeline.umm);
+            let stage = ConnectorStage::new(&config, wanted.seed, data, texts, &pipeline.umm);
             let job = Job {
                 stage: "connector",
                 run: guest.run.clone(),

@@ -10,7 +10,7 @@ use reca::pipeline::Drawing;
 use reca::scene::caption;
 use reca::train::autoencoder::{AutoencoderStage, NORMALISED_OVER, normalise};
 use reca::train::cache::Cache;
-use reca::train::connector::ConnectorStage;
+use reca::train::connector::{ConnectorData, ConnectorStage};
 use reca::train::encoder::{EncoderModule, EncoderStage};
 use reca::train::export;
 use reca::train::generation::GenerationStage;
@@ -93,10 +93,11 @@ impl Session {
 
     pub(super) fn connector(&mut self) -> Result<Connector> {
         let config = self.recipe.stages.connector.clone();
-        let (scenes, images) = self.samples(config.pool)?;
-        let caches = [self.features(&images)?, self.latents(&images)?];
-        let stage =
-            ConnectorStage::new(&config, self.recipe.seed, scenes, caches, self.texts.clone(), &self.umm);
+        let (scenes, images) = self.samples(config.understanding_pool)?;
+        let understood = (scenes, self.features(&images)?);
+        let (_, images) = self.samples(config.pool)?;
+        let data = ConnectorData { drawn: [self.features(&images)?, self.latents(&images)?], understood };
+        let stage = ConnectorStage::new(&config, self.recipe.seed, data, self.texts.clone(), &self.umm);
         let trainer = Trainer::new(stage, self.umm.connector.clone(), config.training);
         let originals = &images[..SAMPLES.min(images.len())];
         drive(trainer, &self.job(StageName::Connector)?, |connector, step| {
