@@ -14,6 +14,7 @@ use reca::eval::{Scorer, scorer::FOLDER};
 use reca::reca::{AlignConfig, AlignStage, ConditionConfig, Method, condition::Source};
 use reca::scene::{Engine, Pool};
 use reca::train::ema::interpolate;
+use reca::train::optim::Rule;
 use reca::train::pool::PoolConfig;
 use reca::train::recipe::Recipe;
 use reca::train::stage::Trainer;
@@ -80,6 +81,9 @@ pub struct Args {
     /// Highest learning rate; it falls to zero along a cosine
     #[arg(long, default_value_t = 1e-4)]
     learning_rate: f64,
+    /// Update rule: adamw, or muon for the matrices of the expert's blocks
+    #[arg(long, default_value = "adamw", value_name = "NAME", value_parser = optimizer)]
+    optimizer: Rule,
     /// Seed of images, batches and noise
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -162,7 +166,16 @@ impl Args {
         config.training.steps = self.steps;
         config.training.batch = self.batch as usize;
         config.training.learning_rate = rate;
+        config.training.optimizer = self.optimizer;
         Ok(config)
+    }
+}
+
+fn optimizer(name: &str) -> std::result::Result<Rule, String> {
+    match name {
+        "adamw" => Ok(Rule::AdamW),
+        "muon" => Ok(Rule::Muon),
+        _ => Err("there are adamw and muon".to_owned()),
     }
 }
 

@@ -21,8 +21,11 @@ fn alignment_changes_the_generation_expert_alone() {
         assert_eq!(desk.files(method), ["log.jsonl", "model"]);
         results.push(aligned(&desk, method, &base));
     }
+    desk.reca(&[&["align", "--out", "muon", "--optimizer", "muon"][..], &SHORT].concat()).ok();
+    results.push(aligned(&desk, "muon", &base));
     let distinct = (0..results.len()).all(|i| results[..i].iter().all(|other| *other != results[i]));
-    assert!(distinct, "every method must learn something else");
+    assert!(distinct, "every method and optimizer must learn something else");
+    desk.reca(&["align", "--out", "o", "--optimizer", "sgd"]).fails(2, &["there are adamw and muon"]);
 }
 
 #[test]
