@@ -1,14 +1,18 @@
-"""Times image towers in onnxruntime: python encoders_bench.py [--threads N] [NAME ...]
+"""Times image towers here and in onnxruntime, in turn: python encoders_bench.py [--threads N] [--rounds N] [NAME ...]
 
-The same architectures as `cargo bench --bench encoder`, built from their configuration with random weights and exported
-to ONNX; one JSON line each. Needs onnxruntime (1.32.0), onnx and onnxscript as well.
+Checkpoints of official architectures with random weights, written by `transformers`, exported to ONNX; both sides read
+the same weights and pixels and must give the same embedding. One JSON line a tower. Needs onnxruntime (1.32.0), onnx and
+onnxscript as well.
 """
 import argparse
 import json
+import os
+import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, SiglipVisionConfig, SiglipVisionModel
@@ -23,6 +27,8 @@ TOWERS = {
     "siglip-base-patch16-224": lambda: SiglipVisionModel(SiglipVisionConfig()),
     "siglip-so400m-patch14-384": lambda: SiglipVisionModel(SiglipVisionConfig(**SO400M)),
 }
+SECONDS = 5                                         # a side and round
+TOLERANCE = 1e-4                                    # of embeddings, relative to the largest value
 
 
 class Pooled(torch.nn.Module):
@@ -37,35 +43,57 @@ class Pooled(torch.nn.Module):
         return outputs.image_embeds if hasattr(outputs, "image_embeds") else outputs.pooler_output
 
 
-def measure(name: str, threads: int, folder: Path):
+def ours(folder: Path, threads: int) -> tuple[dict, np.ndarray]:
+    command = ["cargo", "bench", "--quiet", "--bench", "encoder", "--", str(folder), str(SECONDS)]
+    environment = {**os.environ, "RAYON_NUM_THREADS": str(threads)}
+    lines = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return json.loads(lines.splitlines()[-1]), np.fromfile(folder / "embedding.f32", np.float32)
+
+
+def theirs(session: onnxruntime.InferenceSession, pixels: np.ndarray) -> tuple[dict, np.ndarray]:
+    times, begin = [], time.perf_counter()
+    embedding = session.run(None, {"pixels": pixels})[0]
+    while len(times) < 3 or time.perf_counter() - begin < SECONDS:
+        start = time.perf_counter()
+        session.run(None, {"pixels": pixels})
+        times.append(1e3 * (time.perf_counter() - start))
+    return {"best_ms": min(times), "median_ms": sorted(times)[len(times) // 2]}, embedding.ravel()
+
+
+def measure(name: str, threads: int, rounds: int, folder: Path):
+    torch.manual_seed(0)
     model = TOWERS[name]().eval()
-    pixels = torch.randn(1, 3, model.config.image_size, model.config.image_size)
-    path = folder / f"{name}.onnx"
-    torch.onnx.export(Pooled(model), (pixels,), path, input_names=["pixels"], dynamo=True, verbose=False)
+    side = model.config.image_size
+    pixels = torch.randn(1, 3, side, side)
+    model.save_pretrained(folder)
+    pixels.numpy().tofile(folder / "pixels.f32")
+    torch.onnx.export(Pooled(model), (pixels,), folder / "model.onnx", input_names=["pixels"], dynamo=True, verbose=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    inputs, times, begin = {"pixels": pixels.numpy()}, [], time.perf_counter()
-    session.run(None, inputs)
-    while len(times) < 5 or time.perf_counter() - begin < 5:
-        start = time.perf_counter()
-        session.run(None, inputs)
-        times.append(1e3 * (time.perf_counter() - start))
+    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    both = [(ours(folder, threads), theirs(session, pixels.numpy())) for _ in range(rounds)]
+    (first, found), (_, expected) = both[0]
+    error = float(np.abs(found - expected).max() / np.abs(expected).max())
+    if error > TOLERANCE:
+        raise SystemExit(f"{name}: embeddings differ by {error} of the largest value")
+    best = [min(side["best_ms"] for side, _ in sides) for sides in zip(*both)]
     print(json.dumps({
-        "benchmark": "image_tower", "encoder": name, "backend": f"onnxruntime {onnxruntime.__version__}", "threads": threads,
-        "parameters": sum(p.numel() for p in model.parameters()), "best_ms": round(min(times), 2),
-        "median_ms": round(sorted(times)[len(times) // 2], 2),
-    }))
+        "encoder": name, "threads": threads, "parameters": sum(p.numel() for p in model.parameters()), "error": error,
+        "ours_ms": round(best[0], 2), "onnxruntime_ms": round(best[1], 2), "ours_over_onnxruntime": round(best[0] / best[1], 3),
+        "ratio_by_round": [round(a["median_ms"] / b["median_ms"], 3) for (a, _), (b, _) in both],
+        "onnxruntime": onnxruntime.__version__, "peak_rss_mb": round(first["peak_rss_mb"]),
+    }), flush=True)
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*", default=list(TOWERS))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(TOWERS), help=", ".join(TOWERS))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.names or TOWERS:
-            measure(name, arguments.threads, Path(folder))
+    for name in arguments.names or TOWERS:
+        with tempfile.TemporaryDirectory() as folder:
+            measure(name, arguments.threads, arguments.rounds, Path(folder))
 
 
 if __name__ == "__main__":
