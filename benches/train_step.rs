@@ -6,14 +6,11 @@
 
 use std::time::Instant;
 
-use burn::{
-    module::Module,
-    optim::{AdamWConfig, GradientsParams},
-    tensor::Device,
-};
+use burn::{module::Module, optim::GradientsParams, tensor::Device};
 use reca::{
     flow::{loss, schedule},
     random,
+    train::{optim::Optimizer, stage::TrainingConfig},
     umm::{TextBatch, Umm, UmmConfig},
 };
 
@@ -37,8 +34,8 @@ fn run() {
     let config = UmmConfig::from_json(model.to_string().as_bytes()).unwrap();
     let device = Device::flex();
     let umm = Umm::new(&config, &device);
-    let mut generation = umm.generation.clone().train();
-    let mut optimizer = AdamWConfig::new().with_beta_2(0.95).with_weight_decay(0.01).init();
+    let mut generation = umm.generation.clone();
+    let mut optimizer = Optimizer::new(&TrainingConfig::default());
 
     let prompts: Vec<Vec<u32>> = (0..BATCH)
         .map(|row| (0..TEXT_TOKENS - row % 4).map(|i| 3 + (i * 7 + row) as u32 % 60).collect())
@@ -58,10 +55,11 @@ fn run() {
         let noisy = loss::noisy(clean.clone(), noise, &times).autodiff();
         let context = umm.context(&text, None).autodiff();
         let after_context = start.elapsed().as_secs_f64();
-        let predicted = generation.forward(noisy, &times, &context);
+        let training = generation.clone().train();
+        let predicted = training.forward(noisy, &times, &context);
         let loss = loss::velocity_loss(predicted, clean.clone().autodiff(), &times);
         let after_forward = start.elapsed().as_secs_f64();
-        let gradients = GradientsParams::from_grads(loss.backward(), &generation);
+        let gradients = GradientsParams::from_grads(loss.backward(), &training);
         let after_backward = start.elapsed().as_secs_f64();
         generation = optimizer.step(1e-4, generation, gradients);
         last = loss.into_scalar::<f32>();

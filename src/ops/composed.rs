@@ -3,6 +3,8 @@
 use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::Shape;
 
+use super::AdamW;
+
 /// `2 √(2/π)`, so that `(1 + tanh(u)) / 2 = sigmoid(2 u)`.
 pub(super) const LINEAR: f32 = 1.595_769;
 /// `2 √(2/π) · 0.044715`.
@@ -70,4 +72,22 @@ fn inverse_rms<B: Backend>(x: FloatTensor<B>, epsilon: f64) -> FloatTensor<B> {
     let last = x.rank() - 1;
     let square = B::float_mean_dim(B::float_mul(x.clone(), x), last);
     B::float_recip(B::float_sqrt(B::float_add_scalar(square, epsilon.into())))
+}
+
+pub(super) fn adamw<B: Backend>(
+    weights: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    moment_1: FloatTensor<B>,
+    moment_2: FloatTensor<B>,
+    update: AdamW,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let times = |x: FloatTensor<B>, factor: f32| B::float_mul_scalar(x, factor.into());
+    let (beta_1, beta_2) = update.betas;
+    let square = B::float_mul(gradient.clone(), gradient.clone());
+    let moment_1 = B::float_add(times(moment_1, beta_1), times(gradient, 1.0 - beta_1));
+    let moment_2 = B::float_add(times(moment_2, beta_2), times(square, 1.0 - beta_2));
+    let root = times(B::float_sqrt(moment_2.clone()), update.root());
+    let step = B::float_div(moment_1.clone(), B::float_add_scalar(root, update.epsilon.into()));
+    let weights = B::float_sub(times(weights, update.decay()), times(step, update.rate()));
+    (weights, moment_1, moment_2)
 }

@@ -5,7 +5,7 @@ use burn::{
     tensor::{DType, Shape, TensorData},
 };
 
-use super::{Operations, composed, kernels};
+use super::{AdamW, Operations, composed, kernels};
 
 impl Operations for Flex {
     fn gelu_tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -57,6 +57,24 @@ impl Operations for Flex {
             &mut by_x,
         );
         (tensor(by_x, x.shape()), tensor(by_weight, weight.shape()))
+    }
+
+    fn adamw(
+        weights: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        moment_1: FloatTensor<Self>,
+        moment_2: FloatTensor<Self>,
+        update: AdamW,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        if weights.dtype() != DType::F32 {
+            return composed::adamw::<Self>(weights, gradient, moment_1, moment_2, update);
+        }
+        let gradient = gradient.to_contiguous();
+        let [mut weights, mut moment_1, mut moment_2] =
+            [weights, moment_1, moment_2].map(|x| x.to_contiguous());
+        let state = [&mut weights, &mut moment_1, &mut moment_2].map(|x| x.storage_mut::<f32>());
+        kernels::adamw(state, values(&gradient), update);
+        (weights, moment_1, moment_2)
     }
 }
 

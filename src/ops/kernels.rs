@@ -1,7 +1,10 @@
 //! Loops over f32 slices, compiled for the processor's vector width at run time and split over
 //! threads where there are any.
 
-use super::composed::{CUBIC, LINEAR};
+use super::{
+    AdamW,
+    composed::{CUBIC, LINEAR},
+};
 
 /// Values a thread gets at least.
 const CHUNK: usize = 16 * 1024;
@@ -127,6 +130,36 @@ pub(super) fn rms_norm_backward(
         sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
         sum
     })
+}
+
+/// One update of weights and both moments, in place.
+pub(super) fn adamw(state: [&mut [f32]; 3], gradient: &[f32], update: AdamW) {
+    struct Part<'a>([&'a mut [f32]; 3], &'a [f32], AdamW);
+    impl Kernel for Part<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run(self) {
+            let Self([weights, moment_1, moment_2], gradient, update) = self;
+            let (beta_1, beta_2) = update.betas;
+            let (decay, rate, root) = (update.decay(), update.rate(), update.root());
+            let moments = moment_1.iter_mut().zip(moment_2);
+            for ((w, (m, v)), g) in weights.iter_mut().zip(moments).zip(gradient) {
+                *m = beta_1 * *m + (1.0 - beta_1) * g;
+                *v = beta_2 * *v + (1.0 - beta_2) * (g * g);
+                *w = decay * *w - rate * (*m / (v.sqrt() * root + update.epsilon));
+            }
+        }
+    }
+    let [weights, moment_1, moment_2] = state.map(|values| values.chunks_mut(CHUNK));
+    let parts = weights.zip(moment_1).zip(moment_2).zip(gradient.chunks(CHUNK));
+    let run = |(((w, m), v), g)| vectorised(Part([w, m, v], g, update));
+    #[cfg(feature = "threads")]
+    {
+        use rayon::prelude::*;
+        parts.collect::<Vec<_>>().into_par_iter().for_each(run);
+    }
+    #[cfg(not(feature = "threads"))]
+    parts.for_each(run);
 }
 
 #[inline(always)]

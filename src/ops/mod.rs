@@ -40,6 +40,45 @@ pub trait Operations: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         composed::rms_norm_backward::<Self>(x, weight, gradient, epsilon)
     }
+
+    /// See [`adamw`]; weights and both moments after the update.
+    fn adamw(
+        weights: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        moment_1: FloatTensor<Self>,
+        moment_2: FloatTensor<Self>,
+        update: AdamW,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        composed::adamw::<Self>(weights, gradient, moment_1, moment_2, update)
+    }
+}
+
+/// The numbers of one AdamW update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    pub learning_rate: f64,
+    pub betas: (f32, f32),
+    pub epsilon: f32,
+    pub weight_decay: f32,
+    /// Updates made, this one included: at least 1.
+    pub time: u64,
+}
+
+impl AdamW {
+    /// What a step shrinks the weights by.
+    fn decay(self) -> f32 {
+        (1.0 - self.learning_rate * f64::from(self.weight_decay)) as f32
+    }
+
+    /// The learning rate over the first moment's bias.
+    fn rate(self) -> f32 {
+        (self.learning_rate / (1.0 - f64::from(self.betas.0).powi(self.time as i32))) as f32
+    }
+
+    /// What the root of the second moment is multiplied by, for its bias.
+    fn root(self) -> f32 {
+        (1.0 / (1.0 - f64::from(self.betas.1).powi(self.time as i32)).sqrt()) as f32
+    }
 }
 
 #[cfg(feature = "webgpu")]
@@ -59,6 +98,25 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
     let y = <Dispatch as Operations>::rms_norm(x.into_dispatch(), weight.into_dispatch(), epsilon);
     Tensor::from_dispatch(y)
+}
+
+/// One update of decoupled weight decay (Loshchilov and Hutter, 2019, algorithm 2): with
+/// `m = β₁ m + (1 − β₁) g` and `v = β₂ v + (1 − β₂) g²`, both divided by their bias, the weights become
+/// `(1 − η λ) w − η m / (√v + ε)`. Returns weights, `m` and `v`; all tensors have one shape.
+pub fn adamw<const D: usize>(
+    weights: Tensor<D>,
+    gradient: Tensor<D>,
+    [moment_1, moment_2]: [Tensor<D>; 2],
+    update: AdamW,
+) -> (Tensor<D>, [Tensor<D>; 2]) {
+    let (weights, moment_1, moment_2) = <Dispatch as Operations>::adamw(
+        weights.into_dispatch(),
+        gradient.into_dispatch(),
+        moment_1.into_dispatch(),
+        moment_2.into_dispatch(),
+        update,
+    );
+    (Tensor::from_dispatch(weights), [moment_1, moment_2].map(Tensor::from_dispatch))
 }
 
 #[cfg(test)]
@@ -113,6 +171,14 @@ mod tests {
         let expected = composed::rms_norm_backward::<Flex>(x(), weight(), gradient(), epsilon);
         close(&read(found.0), &read(expected.0), 1e-4);
         close(&read(found.1), &read(expected.1), 1e-4);
+        let (square, time) = (|| primitive(values(input(4).square()), &shape), 3);
+        let update = AdamW { learning_rate: 0.1, betas: (0.9, 0.95), epsilon: 1e-8, weight_decay: 0.5, time };
+        let found = Flex::adamw(x(), gradient(), primitive(values(input(5)), &shape), square(), update);
+        let expected =
+            composed::adamw::<Flex>(x(), gradient(), primitive(values(input(5)), &shape), square(), update);
+        for (found, expected) in [(found.0, expected.0), (found.1, expected.1), (found.2, expected.2)] {
+            close(&read(found), &read(expected), 1e-5);
+        }
     }
 
     /// The gradient of the outputs' sum along a random direction against a central difference.

@@ -1,20 +1,22 @@
 //! One update of a module: gradients clipped by their common norm, then AdamW, or Muon for the
 //! matrices of transformer blocks.
 //!
-//! The update rules are burn-optim's. Their state is kept here, by parameter, because burn-optim
-//! reads it back synchronously to save it, which cannot be done on WebGPU in a browser.
+//! AdamW is an operation of [`crate::ops`], one pass over memory; Muon is burn-optim's. Their state is
+//! kept here, by parameter, because burn-optim reads it back synchronously to save it, which cannot be
+//! done on WebGPU in a browser.
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     optim::{
-        AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, AdjustLrFn, GradientsParams, Muon, MuonConfig,
-        Optimizer as _, decay::WeightDecayConfig, momentum::MomentumConfig,
+        AdjustLrFn, GradientsParams, Muon, MuonConfig, Optimizer as _, decay::WeightDecayConfig,
+        momentum::MomentumConfig,
     },
     tensor::Tensor,
 };
 use serde::{Deserialize, Serialize};
 
 use super::stage::TrainingConfig;
+use crate::ops::{self, AdamW};
 
 /// Norm to which a step's gradients are shortened, all together.
 pub const MAX_GRADIENT_NORM: f32 = 1.0;
@@ -59,20 +61,20 @@ impl Optimizer {
     /// `module` must be plain, not in training mode.
     pub fn step<M: Module>(&mut self, learning_rate: f64, module: M, gradients: GradientsParams) -> M {
         let Some(scale) = clip_scale(&module, &gradients) else { return module };
-        let adamw = AdamWConfig::new()
-            .with_beta_1(BETAS.0)
-            .with_beta_2(BETAS.1)
-            .with_epsilon(EPSILON)
-            .with_weight_decay(self.weight_decay)
-            .build();
+        let adamw = AdamW {
+            learning_rate,
+            betas: BETAS,
+            epsilon: EPSILON,
+            weight_decay: self.weight_decay,
+            time: self.updates + 1,
+        };
         let muon = MuonConfig::new()
             .with_momentum(MomentumConfig { momentum: 0.0, dampening: 0.0, nesterov: false })
             .with_weight_decay(Some(WeightDecayConfig::new(self.weight_decay)))
             .with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW)
             .build();
         let muon = (self.rule == Rule::Muon).then_some(muon);
-        let mut update =
-            Update { optimizer: self, gradients, scale, learning_rate, adamw, muon, path: Vec::new() };
+        let mut update = Update { optimizer: self, gradients, scale, adamw, muon, path: Vec::new() };
         let module = module.map(&mut update);
         self.updates += 1;
         module
@@ -83,7 +85,6 @@ struct Update<'a> {
     optimizer: &'a mut Optimizer,
     gradients: GradientsParams,
     scale: Tensor<1>,
-    learning_rate: f64,
     adamw: AdamW,
     muon: Option<Muon>,
     /// Names of the enclosing modules.
@@ -115,19 +116,15 @@ impl ModuleMapper for Update<'_> {
             let velocity = first * MOMENTUM + gradient.clone();
             let ahead = velocity.clone() * MOMENTUM + gradient;
             self.optimizer.moment_1.register(id, velocity);
-            let rate = self.learning_rate * MUON_FACTOR;
+            let rate = self.adamw.learning_rate * MUON_FACTOR;
             return param.map(|tensor| muon.step(rate, tensor, ahead, None).0);
         }
         let second = self.optimizer.moment_2.remove::<D>(id).unwrap_or_else(|| gradient.zeros_like());
-        let momentum = AdaptiveMomentumState::new(self.optimizer.updates as usize, first, second);
-        param.map(|tensor| {
-            let state = Some(AdamWState::new(momentum));
-            let (tensor, state) = self.adamw.step(self.learning_rate, tensor, gradient, state);
-            if let Some(AdamWState { momentum }) = state {
-                self.optimizer.moment_1.register(id, momentum.moment_1);
-                self.optimizer.moment_2.register(id, momentum.moment_2);
-            }
-            tensor
+        param.map(|weights| {
+            let (weights, [first, second]) = ops::adamw(weights, gradient, [first, second], self.adamw);
+            self.optimizer.moment_1.register(id, first);
+            self.optimizer.moment_2.register(id, second);
+            weights
         })
     }
 }
