@@ -95,6 +95,10 @@ pub struct Args {
     /// after the one before
     #[arg(long, value_name = "N", default_value_t = -2, allow_negative_numbers = true, requires = "encoder")]
     layer: i64,
+    /// Steps that teach the connector of --encoder, before alignment [default: as many as the recipe
+    /// gives the model's own]
+    #[arg(long, value_name = "N", requires = "encoder", value_parser = clap::value_parser!(u64).range(1..))]
+    connector_steps: Option<u64>,
     /// Stand the generator's own latents in the place of the caption, as a control
     #[arg(long)]
     generation_embeddings: bool,
@@ -208,6 +212,7 @@ pub fn run(args: Args) -> Result<()> {
         encoder,
         layer: args.layer,
         count: args.count,
+        steps: args.connector_steps,
         seed: args.seed,
         out: &args.out,
         model: &sha256,

@@ -116,6 +116,7 @@ fn encoders_that_cannot_be_used_are_named() {
     };
     align(Path::new("nowhere"), &[]).fails(1, &["nowhere/config.json", "--encoder names a folder"]);
     align(&super::nano(), &[]).fails(1, &["\"reca-umm\", expected clip"]);
+    desk.reca(&["align", "--out", "o", "--connector-steps", "9"]).fails(2, &["--encoder <DIR>"]);
     align(&encoder("clip"), &["--layer", "-5"]).fails(1, &["hidden states 0 to 3"]);
     align(&encoder("clip"), &["--method", "sft-dense"]).fails(1, &["reads captions", "leave out --encoder"]);
     align(&encoder("clip"), &["--generation-embeddings"]).fails(2, &["cannot be used with"]);

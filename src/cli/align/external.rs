@@ -32,6 +32,8 @@ pub struct Wanted<'a> {
     pub layer: i64,
     /// Most captioned scenes that the connector learns from.
     pub count: u64,
+    /// Steps of the connector; the recipe's if `None`.
+    pub steps: Option<u64>,
     pub seed: u64,
     pub out: &'a Path,
     /// The sha256 of the model's weights.
@@ -74,6 +76,7 @@ impl Guest {
             layer,
         };
         let mut config = recipe.stages.connector.clone();
+        config.training.steps = wanted.steps.unwrap_or(config.training.steps);
         for pool in [&mut config.pool, &mut config.understanding_pool] {
             pool.size = pool.size.min(wanted.count);
         }
