@@ -12,7 +12,7 @@ use crate::{
     Error, Pipeline, Result, image,
     reca::{AlignConfig, AlignImages, AlignStage, Method},
     scene::Split,
-    train::{pool::PoolConfig, stage::Trainer, texts::Texts},
+    train::{optim::Rule, pool::PoolConfig, stage::Trainer, texts::Texts},
     weights::manifest::FileEntry,
 };
 
@@ -31,11 +31,25 @@ pub struct AlignOptions {
     /// RecA, or what it is measured against. Default `reca`.
     #[tsify(type = "'reca' | 'shuffled' | 'sft-sparse' | 'sft-dense'")]
     pub method: Method,
+    /// The update rule; Muon's rates are those of AdamW. Default `adamw`.
+    #[tsify(type = "'adamw' | 'muon'")]
+    pub optimizer: Rule,
+    /// Weight of the captioned loss on pictures of the kind that the base was taught to draw, which keeps
+    /// what captions taught; above 0 a step takes twice the time. Default 0.
+    pub lambda_t2i: f32,
 }
 
 impl Default for AlignOptions {
     fn default() -> Self {
-        Self { steps: 100, batch: 8, learning_rate: 2e-4, seed: 0, method: Method::Reca }
+        Self {
+            steps: 100,
+            batch: 8,
+            learning_rate: 2e-4,
+            seed: 0,
+            method: Method::Reca,
+            optimizer: Rule::AdamW,
+            lambda_t2i: 0.0,
+        }
     }
 }
 
@@ -48,10 +62,15 @@ impl AlignOptions {
         if !(learning_rate > 0.0 && learning_rate <= 0.1) {
             return Err(Error::bad_input("learningRate must be above 0, at most 0.1"));
         }
-        let mut config = AlignConfig { method: self.method, ..AlignConfig::default() };
+        if !(0.0..=100.0).contains(&self.lambda_t2i) {
+            return Err(Error::bad_input("lambdaT2i must be 0 to 100"));
+        }
+        let (method, lambda_t2i) = (self.method, self.lambda_t2i);
+        let mut config = AlignConfig { method, lambda_t2i, ..AlignConfig::default() };
         config.training.steps = steps;
         config.training.batch = batch;
         config.training.learning_rate = learning_rate;
+        config.training.optimizer = self.optimizer;
         config.training.warmup = config.training.warmup.min(steps / 10);
         Ok(config)
     }
@@ -171,21 +190,29 @@ impl Runtime {
         Ok(Pictures { base: self.whole()?, images: AlignImages::default(), parts: Vec::new() })
     }
 
-    /// Begins an alignment of the base; the pictures are used up.
+    /// Begins an alignment of the base; the pictures are used up. `captioned` are scenes of the pool
+    /// `drawing`, for `lambda_t2i`.
     ///
     /// # Errors
-    /// `bad_input` for options out of range, for less than two pictures, and where a control needs
-    /// captions that the pictures lack.
-    pub fn align(&self, pictures: Pictures, options: Ts<AlignOptions>) -> Result<Alignment> {
+    /// `bad_input` for options out of range, for less than two pictures, and where a control or
+    /// `lambda_t2i` needs captions that the pictures lack.
+    pub fn align(
+        &self,
+        pictures: Pictures,
+        captioned: Option<Pictures>,
+        options: Ts<AlignOptions>,
+    ) -> Result<Alignment> {
         let options = options.to_rust().map_err(Error::bad_input)?;
         let config = options.config()?;
         let Pictures { base, images, parts } = pictures;
-        let run = serde_json::to_string(&(&config, options.seed, &parts)).map_err(Error::internal)?;
+        let (captioned, own) = captioned.map(|own| (Arc::new(own.images), own.parts)).unzip();
+        let run = serde_json::to_string(&(&config, options.seed, &parts, own)).map_err(Error::internal)?;
         let none = Split::new(&[], Default::default());
         let engine = self.world.borrow().clone();
         let split = engine.as_ref().map_or(&none, |engine| engine.split());
         let texts = Texts::new(base.tokenizer.clone());
-        let stage = AlignStage::new(&config, options.seed, Arc::new(images), None, texts, split, &base.umm)?;
+        let images = Arc::new(images);
+        let stage = AlignStage::new(&config, options.seed, images, captioned, texts, split, &base.umm)?;
         let trainer = Trainer::new(stage, base.umm.generation.clone(), config.training);
         Ok(Alignment { base, aligned: self.aligned.clone(), trainer, run })
     }

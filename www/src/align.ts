@@ -1,5 +1,5 @@
 /** Alignments in the worker: pictures in, steps out, checkpoints to the store. */
-import type { Alignment, Runtime } from '@reca/web/cpu';
+import type { Alignment, Pictures, Runtime } from '@reca/web/cpu';
 import { type Failure, RecaError, failure } from './error';
 import type { AlignOptions, AlignPictures, AlignRun, AlignStep, Progress } from './protocol';
 import * as store from './store';
@@ -8,6 +8,9 @@ const CHECKPOINT = 'alignment.safetensors';
 const RUN = 'alignment.json';
 /** Pictures that the frozen half reads between looks at the signal. */
 const CHUNK = 8;
+/** What the base was taught to draw, for `lambdaT2i`. */
+const CAPTIONED = { pool: 'drawing', seed: 2, from: 0 } as const;
+type CaptionedScenes = typeof CAPTIONED & { count: number };
 
 let current: Alignment | null = null;
 
@@ -20,16 +23,27 @@ export async function begin(
   onProgress: (progress: Progress) => void,
 ): Promise<{ step: number; steps: number }> {
   end();
-  const pictures = runtime.pictures();
-  const total = size(run.pictures);
-  for (let made = 0; made < total; ) {
-    signal.throwIfAborted();
-    made += await add(pictures, runtime, run.pictures, made);
-    onProgress({ loaded: made, total });
-    // Lets a message with the abort in.
-    await new Promise((resolve) => setTimeout(resolve));
+  const captioned: CaptionedScenes | null =
+    (run.options.lambdaT2i ?? 0) > 0 ? { ...CAPTIONED, count: size(run.pictures) } : null;
+  const all = [run.pictures, ...(captioned ? [captioned] : [])];
+  const total = all.reduce((sum, pictures) => sum + size(pictures), 0);
+  const collections: Pictures[] = [];
+  let loaded = 0;
+  for (const from of all) {
+    const collection = runtime.pictures();
+    collections.push(collection);
+    for (let made = 0; made < size(from); ) {
+      signal.throwIfAborted();
+      const added = await add(collection, runtime, from, made);
+      made += added;
+      loaded += added;
+      onProgress({ loaded, total });
+      // Lets a message with the abort in.
+      await new Promise((resolve) => setTimeout(resolve));
+    }
   }
-  const alignment = runtime.align(pictures, { ...run.options } as AlignOptions);
+  const [pictures, own] = collections as [Pictures, Pictures?];
+  const alignment = runtime.align(pictures, own, { ...run.options } as AlignOptions);
   if (resume) {
     const bytes = await store.read(CHECKPOINT);
     if (!bytes) throw new RecaError('bad_input', 'no checkpoint is stored');
@@ -40,14 +54,14 @@ export async function begin(
   return { step: Number(alignment.made), steps: Number(alignment.steps) };
 }
 
-function size(pictures: AlignPictures): number {
+function size(pictures: AlignPictures | CaptionedScenes): number {
   return 'files' in pictures ? pictures.files.length : pictures.count;
 }
 
 async function add(
-  to: Awaited<ReturnType<Runtime['pictures']>>,
+  to: Pictures,
   runtime: Runtime,
-  from: AlignPictures,
+  from: AlignPictures | CaptionedScenes,
   made: number,
 ): Promise<number> {
   if ('files' in from) {

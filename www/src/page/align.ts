@@ -45,6 +45,8 @@ export async function alignPanel(lab: Lab): Promise<void> {
       learningRate: number('align-rate'),
       seed: number('align-seed'),
       method: value('method') as 'reca',
+      optimizer: value('align-optimizer') as 'adamw',
+      lambdaT2i: number('align-rehearse'),
     };
     return { pictures, options };
   }
@@ -133,8 +135,9 @@ export async function alignPanel(lab: Lab): Promise<void> {
     }),
   );
   bind('align', {
-    method: 'method', steps: 'align-steps', batch: 'align-batch', rate: 'align-rate', pictures: 'align-count',
-    pool: 'align-pool', prompts: 'score-prompts', each: 'score-pictures', every: 'align-every', seed: 'align-seed',
+    method: 'method', steps: 'align-steps', batch: 'align-batch', rate: 'align-rate', optimizer: 'align-optimizer',
+    rehearse: 'align-rehearse', pictures: 'align-count', pool: 'align-pool', prompts: 'score-prompts',
+    each: 'score-pictures', every: 'align-every', seed: 'align-seed',
   });
   void offerResume();
 
