@@ -77,10 +77,12 @@ fn inverse_rms<B: Backend>(x: FloatTensor<B>, epsilon: f64) -> FloatTensor<B> {
 pub(super) fn adamw<B: Backend>(
     weights: FloatTensor<B>,
     gradient: FloatTensor<B>,
+    scale: FloatTensor<B>,
     moment_1: FloatTensor<B>,
     moment_2: FloatTensor<B>,
     update: AdamW,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let gradient = B::float_mul(gradient, broadcast::<B>(scale, weights.rank()));
     let times = |x: FloatTensor<B>, factor: f32| B::float_mul_scalar(x, factor.into());
     let (beta_1, beta_2) = update.betas;
     let square = B::float_mul(gradient.clone(), gradient.clone());

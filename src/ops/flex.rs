@@ -62,18 +62,20 @@ impl Operations for Flex {
     fn adamw(
         weights: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
         moment_1: FloatTensor<Self>,
         moment_2: FloatTensor<Self>,
         update: AdamW,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         if weights.dtype() != DType::F32 {
-            return composed::adamw::<Self>(weights, gradient, moment_1, moment_2, update);
+            return composed::adamw::<Self>(weights, gradient, scale, moment_1, moment_2, update);
         }
-        let gradient = gradient.to_contiguous();
+        let (gradient, scale) = (gradient.to_contiguous(), scale.to_contiguous());
+        let scale = values(&scale).iter().product();
         let [mut weights, mut moment_1, mut moment_2] =
             [weights, moment_1, moment_2].map(|x| x.to_contiguous());
         let state = [&mut weights, &mut moment_1, &mut moment_2].map(|x| x.storage_mut::<f32>());
-        kernels::adamw(state, values(&gradient), update);
+        kernels::adamw(state, values(&gradient), scale, update);
         (weights, moment_1, moment_2)
     }
 }

@@ -132,18 +132,19 @@ pub(super) fn rms_norm_backward(
     })
 }
 
-/// One update of weights and both moments, in place.
-pub(super) fn adamw(state: [&mut [f32]; 3], gradient: &[f32], update: AdamW) {
-    struct Part<'a>([&'a mut [f32]; 3], &'a [f32], AdamW);
+/// One update of weights and both moments, in place; the gradient counts times `scale`.
+pub(super) fn adamw(state: [&mut [f32]; 3], gradient: &[f32], scale: f32, update: AdamW) {
+    struct Part<'a>([&'a mut [f32]; 3], &'a [f32], f32, AdamW);
     impl Kernel for Part<'_> {
         type Output = ();
         #[inline(always)]
         fn run(self) {
-            let Self([weights, moment_1, moment_2], gradient, update) = self;
+            let Self([weights, moment_1, moment_2], gradient, scale, update) = self;
             let (beta_1, beta_2) = update.betas;
             let (decay, rate, root) = (update.decay(), update.rate(), update.root());
             let moments = moment_1.iter_mut().zip(moment_2);
             for ((w, (m, v)), g) in weights.iter_mut().zip(moments).zip(gradient) {
+                let g = g * scale;
                 *m = beta_1 * *m + (1.0 - beta_1) * g;
                 *v = beta_2 * *v + (1.0 - beta_2) * (g * g);
                 *w = decay * *w - rate * (*m / (v.sqrt() * root + update.epsilon));
@@ -152,7 +153,7 @@ pub(super) fn adamw(state: [&mut [f32]; 3], gradient: &[f32], update: AdamW) {
     }
     let [weights, moment_1, moment_2] = state.map(|values| values.chunks_mut(CHUNK));
     let parts = weights.zip(moment_1).zip(moment_2).zip(gradient.chunks(CHUNK));
-    let run = |(((w, m), v), g)| vectorised(Part([w, m, v], g, update));
+    let run = |(((w, m), v), g)| vectorised(Part([w, m, v], g, scale, update));
     #[cfg(feature = "threads")]
     {
         use rayon::prelude::*;

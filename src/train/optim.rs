@@ -109,10 +109,10 @@ impl ModuleMapper for Update<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(gradient) = self.gradients.remove::<D>(param.id) else { return param };
-        let gradient = gradient * self.scale.clone().unsqueeze();
-        let id = param.id;
+        let (id, scale) = (param.id, self.scale.clone());
         let first = self.optimizer.moment_1.remove::<D>(id).unwrap_or_else(|| gradient.zeros_like());
         if let Some(muon) = self.muon.as_ref().filter(|_| D == 2 && self.is_muons()) {
+            let gradient = gradient * scale.unsqueeze();
             let velocity = first * MOMENTUM + gradient.clone();
             let ahead = velocity.clone() * MOMENTUM + gradient;
             self.optimizer.moment_1.register(id, velocity);
@@ -121,7 +121,8 @@ impl ModuleMapper for Update<'_> {
         }
         let second = self.optimizer.moment_2.remove::<D>(id).unwrap_or_else(|| gradient.zeros_like());
         param.map(|weights| {
-            let (weights, [first, second]) = ops::adamw(weights, gradient, [first, second], self.adamw);
+            let (weights, [first, second]) =
+                ops::adamw(weights, gradient, scale, [first, second], self.adamw);
             self.optimizer.moment_1.register(id, first);
             self.optimizer.moment_2.register(id, second);
             weights
