@@ -1,7 +1,7 @@
 //! Backward passes of this crate's operations.
 
 use burn::backend::{
-    Autodiff,
+    Autodiff, AutodiffBackend,
     autodiff::{
         checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
         grads::Gradients,
@@ -10,7 +10,7 @@ use burn::backend::{
     tensor::FloatTensor,
 };
 
-use super::Operations;
+use super::{AdamW, Operations};
 
 impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
     fn gelu_tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -30,6 +30,21 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
             }
             OpsKind::UnTracked(step) => step.finish(B::rms_norm(x, weight, epsilon)),
         }
+    }
+
+    /// Leaves the graph: an update has no gradient.
+    fn adamw(
+        weights: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        moment_1: FloatTensor<Self>,
+        moment_2: FloatTensor<Self>,
+        update: AdamW,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let [weights, gradient, scale, moment_1, moment_2] =
+            [weights, gradient, scale, moment_1, moment_2].map(Self::inner);
+        let (weights, moment_1, moment_2) = B::adamw(weights, gradient, scale, moment_1, moment_2, update);
+        (Self::from_inner(weights), Self::from_inner(moment_1), Self::from_inner(moment_2))
     }
 }
 

@@ -62,7 +62,7 @@ async function count(folder) {
   };
   const pictures = runtime.pictures();
   await pictures.addScenes(runtime, 'open', 1n, 0n, 8n);
-  const training = runtime.align(pictures, { steps: 100, batch: 4 });
+  const training = runtime.align(pictures, undefined, { steps: 100, batch: 4 });
   found['RecA step, batch 4'] = await steps(4, () => training.step());
   return found;
 }
