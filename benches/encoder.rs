@@ -56,8 +56,9 @@ fn run() {
 
 fn load(config: &EncoderConfig, file: &[u8], device: &Device) -> DualEncoder {
     let size = file.len() as u64;
-    let json = header::PREFIX as usize..(header::PREFIX + Header::length(file, size).unwrap()) as usize;
-    let headers = [Header::parse(&file[json], size).unwrap()];
+    let (prefix, rest) = file.split_at(header::PREFIX as usize);
+    let length = Header::length(prefix, size).unwrap() as usize;
+    let headers = [Header::parse(&rest[..length], size).unwrap()];
     let mut loading = Loading::new(config, &headers, Parts::Vision, device).unwrap();
     while let Some(range) = loading.next().map(|piece| piece.range.clone()) {
         loading.accept(&file[range.start as usize..range.end as usize]).unwrap();

@@ -35,7 +35,7 @@ impl Activation {
         match self {
             Self::Gelu => activation::gelu(x),
             Self::GeluTanh => ops::gelu(x),
-            Self::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
+            Self::QuickGelu => ops::quick_gelu(x),
         }
     }
 }

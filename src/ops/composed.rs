@@ -10,6 +10,14 @@ pub(super) const LINEAR: f32 = 1.595_769;
 /// `2 √(2/π) · 0.044715`.
 pub(super) const CUBIC: f32 = 0.071_354_814;
 
+/// The factor inside the quick approximation.
+pub(super) const QUICK: f32 = 1.702;
+
+pub(super) fn quick_gelu<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let gate = B::sigmoid(B::float_mul_scalar(x.clone(), QUICK.into()));
+    B::float_mul(x, gate)
+}
+
 pub(super) fn gelu<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let gate = gate::<B>(x.clone());
     B::float_mul(x, gate)

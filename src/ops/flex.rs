@@ -28,6 +28,16 @@ impl Operations for Flex {
         tensor(y, x.shape())
     }
 
+    fn quick_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        if x.dtype() != DType::F32 {
+            return composed::quick_gelu::<Self>(x);
+        }
+        let x = x.to_contiguous();
+        let mut y = vec![0f32; x.shape().num_elements()];
+        kernels::quick_gelu(values(&x), &mut y);
+        tensor(y, x.shape())
+    }
+
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
         if x.dtype() != DType::F32 {
             return composed::rms_norm::<Self>(x, weight, epsilon);

@@ -3,7 +3,7 @@
 
 use super::{
     AdamW,
-    composed::{CUBIC, LINEAR},
+    composed::{CUBIC, LINEAR, QUICK},
 };
 
 /// Values a thread gets at least.
@@ -44,6 +44,21 @@ pub(super) fn gelu(x: &[f32], y: &mut [f32]) {
         fn run(self) {
             for (y, x) in self.1.iter_mut().zip(self.0) {
                 *y = x * gate(*x);
+            }
+        }
+    }
+    chunked(y, 1, |at, y| vectorised(Part(&x[at..at + y.len()], y)));
+}
+
+/// `x · sigmoid(QUICK x)`.
+pub(super) fn quick_gelu(x: &[f32], y: &mut [f32]) {
+    struct Part<'a>(&'a [f32], &'a mut [f32]);
+    impl Kernel for Part<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run(self) {
+            for (y, x) in self.1.iter_mut().zip(self.0) {
+                *y = x / (1.0 + exp(-QUICK * x));
             }
         }
     }

@@ -29,6 +29,11 @@ pub trait Operations: Backend {
         composed::gelu_backward::<Self>(x, gradient)
     }
 
+    /// See [`quick_gelu`].
+    fn quick_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::quick_gelu::<Self>(x)
+    }
+
     /// See [`rms_norm`].
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
         composed::rms_norm::<Self>(x, weight, epsilon)
@@ -89,6 +94,11 @@ impl AdamW {
 /// (Hendrycks and Gimpel, 2016), for a tensor of any shape.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as Operations>::gelu_tanh(x.into_dispatch()))
+}
+
+/// `x · sigmoid(1.702 x)`, for a tensor of any shape (Hendrycks and Gimpel, 2016).
+pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as Operations>::quick_gelu(x.into_dispatch()))
 }
 
 /// `weight · x / √(mean(x²) + epsilon)` over the last dimension (Zhang and Sennrich, 2019).
@@ -168,6 +178,7 @@ mod tests {
         let gradient = || primitive(values(input(2)), &shape);
         let weight = || primitive(values(input(3).narrow(0, 0, 1)), &[SIZE]);
         close(&read(Flex::gelu_tanh(x())), &read(composed::gelu::<Flex>(x())), 1e-6);
+        close(&read(Flex::quick_gelu(x())), &read(composed::quick_gelu::<Flex>(x())), 1e-6);
         let (found, expected) =
             (Flex::gelu_tanh_backward(x(), gradient()), composed::gelu_backward::<Flex>(x(), gradient()));
         close(&read(found), &read(expected), 1e-5);
