@@ -26,7 +26,7 @@ use reca::{Error, Pipeline, Result};
 use serde_json::json;
 
 use self::external::{Guest, Wanted};
-use self::images::{POOL_SEED, Reader, folder, pool};
+use self::images::{POOL_SEED, Reader, captioned, folder, pool};
 use self::probes::{Outcome, Probes};
 use crate::common::{ModelArgs, print, read_model};
 use crate::drive::{Job, drive, write_whole};
@@ -235,7 +235,7 @@ pub fn run(args: Args) -> Result<()> {
     };
     let captioned = if config.lambda_t2i > 0.0 {
         let own = PoolConfig { size: args.count, ..recipe.stages.generation.pool };
-        Some(Arc::new(pool(&reader, &engine, own)?))
+        Some(Arc::new(captioned(&pipeline, &engine, own)?))
     } else {
         None
     };

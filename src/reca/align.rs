@@ -134,6 +134,9 @@ impl AlignStage {
                 method.name()
             )));
         }
+        if !method.needs_captions() && images.conditions.len() != images.len() {
+            return Err(Error::bad_input(format!("{} needs the pictures' embeddings", method.name())));
+        }
         let told = captioned.as_ref().is_some_and(|own| !own.is_empty() && own.scenes.len() == own.len());
         if config.lambda_t2i > 0.0 && !told {
             return Err(Error::bad_input("lambda_t2i needs the base's captioned pool"));

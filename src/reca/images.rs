@@ -6,7 +6,7 @@ use image::RgbImage;
 use super::condition::ConditionConfig;
 use crate::{Result, image::to_tensor, scene::Scene, train::cache::Cache, umm::Umm};
 
-/// Unlabelled pictures: conditions and targets. Scenes are there for the captioned controls alone.
+/// Pictures to learn from: targets, conditions for what reads embeddings, scenes for what reads captions.
 #[derive(Clone, Debug, Default)]
 pub struct AlignImages {
     pub(super) conditions: Cache,
@@ -22,8 +22,18 @@ impl AlignImages {
 
     /// Adds pictures whose conditions come from elsewhere, `[images, tokens, hidden]`.
     pub async fn push_with(&mut self, umm: &Umm, images: &[RgbImage], conditions: Tensor<3>) -> Result<()> {
-        let device: Device = umm.connector.position_embedding.device();
         self.conditions.push(conditions).await?;
+        self.push_targets(umm, images).await
+    }
+
+    /// Adds pictures that only captions are read for.
+    pub async fn push_captioned(&mut self, umm: &Umm, images: &[RgbImage], scenes: Vec<Scene>) -> Result<()> {
+        self.describe(scenes);
+        self.push_targets(umm, images).await
+    }
+
+    async fn push_targets(&mut self, umm: &Umm, images: &[RgbImage]) -> Result<()> {
+        let device: Device = umm.connector.position_embedding.device();
         self.latents.push(umm.autoencoder.encode(to_tensor(images, &device))).await
     }
 

@@ -11,7 +11,7 @@ use super::{Runtime, scenes::named, tuned::Tuned};
 use crate::{
     Error, Pipeline, Result, image,
     reca::{AlignConfig, AlignImages, AlignStage, Method},
-    scene::Split,
+    scene::{Pool, Split},
     train::{optim::Rule, pool::PoolConfig, stage::Trainer, texts::Texts},
     weights::manifest::FileEntry,
 };
@@ -110,7 +110,8 @@ impl Pictures {
         Ok(())
     }
 
-    /// Adds scenes `from` to `from + count` of a pool and seed; only controls read what they show.
+    /// Adds scenes `from` to `from + count` of a pool and seed; only controls read what they show. Those of
+    /// the pool `drawing` are for `lambda_t2i` and get no embeddings.
     #[wasm_bindgen(js_name = addScenes)]
     pub async fn add_scenes(
         &mut self,
@@ -124,8 +125,12 @@ impl Pictures {
         let config = PoolConfig { kind: named(&pool)?, seed, size: count };
         let made = (from..from + count).map(|index| config.sample(&engine, index));
         let (scenes, pictures): (Vec<_>, Vec<_>) = made.collect::<Result<Vec<_>>>()?.into_iter().unzip();
-        self.images.push(&self.base.umm, &pictures, &AlignConfig::default().condition).await?;
-        self.images.describe(scenes);
+        if config.kind == Pool::Drawing {
+            self.images.push_captioned(&self.base.umm, &pictures, scenes).await?;
+        } else {
+            self.images.push(&self.base.umm, &pictures, &AlignConfig::default().condition).await?;
+            self.images.describe(scenes);
+        }
         self.parts.push(format!("{pool} {seed} {from} {count}"));
         Ok(())
     }

@@ -74,6 +74,15 @@ pub fn pool(reader: &Reader, engine: &Engine, pool: PoolConfig) -> Result<AlignI
     Ok(images)
 }
 
+/// The scenes of a pool, without embeddings.
+pub fn captioned(pipeline: &Pipeline, engine: &Engine, pool: PoolConfig) -> Result<AlignImages> {
+    let mut images = AlignImages::default();
+    scenes(engine, pool, |scenes, pictures| {
+        block_on(images.push_captioned(&pipeline.umm, &pictures, scenes))
+    })?;
+    Ok(images)
+}
+
 /// The pictures of a folder, in the order of their names.
 pub fn folder(reader: &Reader, path: &Path) -> Result<AlignImages> {
     let failed = |e: std::io::Error| Error::bad_input(e).at(path.display());
