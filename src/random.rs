@@ -28,6 +28,19 @@ pub fn below(random: &mut ChaCha8Rng, n: usize) -> usize {
     ((random.next_u64() as u128 * n as u128) >> 64) as usize
 }
 
+/// `count` different numbers of `0..n`, in ascending order; all of them for a larger `count`.
+pub fn subset(random: &mut ChaCha8Rng, n: usize, count: usize) -> Vec<usize> {
+    // Selection sampling (Knuth, The Art of Computer Programming, 3.4.2, algorithm S).
+    let mut left = count.min(n);
+    (0..n)
+        .filter(|i| {
+            let taken = below(random, n - i) < left;
+            left -= usize::from(taken);
+            taken
+        })
+        .collect()
+}
+
 /// One draw from the standard normal distribution.
 pub fn normal(random: &mut ChaCha8Rng) -> f32 {
     let x: f64 = StandardNormal.sample(random);

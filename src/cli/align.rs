@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use pollster::block_on;
 use reca::eval::{Scorer, scorer::FOLDER};
-use reca::reca::{AlignConfig, AlignStage, ConditionConfig, Method, condition::Source};
+use reca::reca::condition::{Source, TOKEN_DROP};
+use reca::reca::{AlignConfig, AlignStage, ConditionConfig, Method};
 use reca::scene::{Engine, Pool};
 use reca::train::ema::interpolate;
 use reca::train::optim::Rule;
@@ -111,6 +112,9 @@ pub struct Args {
     /// Average so many neighbouring embeddings a side: 1, 2 or 4
     #[arg(long, default_value_t = 1)]
     pooling: usize,
+    /// Largest share of the embeddings to leave out of a step, drawn anew each step
+    #[arg(long, default_value_t = TOKEN_DROP, value_name = "SHARE")]
+    token_drop: f64,
     /// Part of the template texts that say nothing, which keeps guidance working
     #[arg(long, default_value_t = 0.1)]
     template_drop: f64,
@@ -166,6 +170,7 @@ impl Args {
             resolution: self.resolution,
             blur: self.blur,
             pooling: self.pooling,
+            token_drop: self.token_drop,
         };
         config.training.steps = self.steps;
         config.training.batch = self.batch as usize;
@@ -226,15 +231,18 @@ pub fn run(args: Args) -> Result<()> {
     let engine = Engine::new(recipe.world.clone())?;
     let guest = wanted.map(|wanted| Guest::open(&wanted, &pipeline, &recipe, &engine)).transpose()?;
     let reader = Reader { pipeline: &pipeline, condition: config.condition, guest };
+    // As many scenes of two objects as drawing from text was taught with.
+    let two_objects = Some(recipe.stages.generation.two_objects as f32);
     let images = match &args.images {
         Some(path) => folder(&reader, path)?,
         None => {
-            let unlabelled = PoolConfig { kind: args.pool, seed: POOL_SEED + args.seed, size: args.count };
+            let unlabelled =
+                PoolConfig { kind: args.pool, seed: POOL_SEED + args.seed, size: args.count, two_objects };
             pool(&reader, &engine, unlabelled)?
         }
     };
     let captioned = if config.lambda_t2i > 0.0 {
-        let own = PoolConfig { size: args.count, ..recipe.stages.generation.pool };
+        let own = PoolConfig { size: args.count, two_objects, ..recipe.stages.generation.pool };
         Some(Arc::new(captioned(&pipeline, &engine, own)?))
     } else {
         None

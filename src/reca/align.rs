@@ -21,6 +21,10 @@ use crate::{
 
 const TAG: u64 = u64::from_be_bytes(*b"alignmen");
 
+/// Share of scenes of two objects among those to align on, where no recipe says it: as many as drawing
+/// from text was taught with.
+pub const TWO_OBJECTS: f32 = 0.75;
+
 /// RecA, and what it is measured against: the same trainer, images and steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -90,7 +94,7 @@ impl Default for AlignConfig {
             condition: ConditionConfig::default(),
             template_drop: 0.1,
             lambda_t2i: 0.0,
-            captions: CaptionRates { colour: 0.6, relation: 0.5, count: 0.7, style: 0.7 },
+            captions: CaptionRates { colour: 0.7, relation: 0.3, count: 0.7, style: 0.7 },
             times: TimeConfig { mean: -0.8, std: 0.8 },
         }
     }
@@ -153,11 +157,11 @@ impl AlignStage {
     /// What is drawn from for the images of a batch.
     fn context(&self, indices: &[usize], random: &mut ChaCha8Rng) -> Result<Context> {
         let visual = match self.config.method {
-            Method::Reca => Some(self.conditions(indices)),
+            Method::Reca => Some(self.conditions(indices, random)),
             Method::Shuffled => {
                 let mut others = indices.to_vec();
                 others.rotate_left(1);
-                Some(self.conditions(&others))
+                Some(self.conditions(&others, random))
             }
             Method::SftSparse | Method::SftDense => None,
         };
@@ -173,9 +177,10 @@ impl AlignStage {
         Ok(self.understanding.context(&TextBatch::prompts(&rows), visual).autodiff())
     }
 
-    fn conditions(&self, indices: &[usize]) -> Tensor<3> {
+    /// The embeddings of pictures, the same ones left out of each.
+    fn conditions(&self, indices: &[usize], random: &mut ChaCha8Rng) -> Tensor<3> {
         let device = self.understanding.position_embedding.weight.device();
-        self.images.conditions.gather(indices, &device)
+        self.config.condition.dropped(self.images.conditions.gather(indices, &device), random)
     }
 
     fn sparse(&self, scene: &Scene, random: &mut ChaCha8Rng) -> Result<Vec<u32>> {

@@ -13,7 +13,7 @@ pub mod condition;
 pub mod external;
 pub mod images;
 
-pub use align::{AlignConfig, AlignStage, Method};
+pub use align::{AlignConfig, AlignStage, Method, TWO_OBJECTS};
 pub use condition::ConditionConfig;
 pub use external::{External, ExternalConnector};
 pub use images::AlignImages;

@@ -11,7 +11,7 @@ use super::split::{Pool, Split, Tier};
 #[cfg(feature = "svg")]
 use super::sprites::Archive;
 use super::sprites::Bank;
-use super::world::World;
+use super::world::{Kinds, World};
 use super::{SIZE, raster};
 use crate::{Error, Result};
 
@@ -122,9 +122,14 @@ impl Engine {
     ///
     /// Fails with `bad_input` when the pool refuses everything the world has.
     pub fn scene(&self, pool: Pool, seed: u64, index: u64) -> Result<Scene> {
+        self.scene_of_kinds(self.world.kinds, pool, seed, index)
+    }
+
+    /// The same with other shares of the kinds of scenes than the world's.
+    pub fn scene_of_kinds(&self, kinds: Kinds, pool: Pool, seed: u64, index: u64) -> Result<Scene> {
         let mut random = Random::new(seed, index);
         for _ in 0..ATTEMPTS {
-            if let Some(scene) = self.attempt(pool, &mut random) {
+            if let Some(scene) = self.attempt(kinds, pool, &mut random) {
                 return Ok(scene);
             }
         }
@@ -134,9 +139,8 @@ impl Engine {
         )))
     }
 
-    fn attempt(&self, pool: Pool, random: &mut Random) -> Option<Scene> {
+    fn attempt(&self, kinds: Kinds, pool: Pool, random: &mut Random) -> Option<Scene> {
         let style = random.pick(&self.world.styles)?.as_str();
-        let kinds = self.world.kinds;
         let kind = random.unit();
         let (first, colour) = self.thing(pool, style, random)?;
         let (things, relation, count) = if kind < kinds.single {

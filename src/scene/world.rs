@@ -35,6 +35,15 @@ pub struct Kinds {
     pub count: f32,
 }
 
+impl Kinds {
+    /// The same with a share `two` of scenes of two objects; the others keep their proportions.
+    pub fn with_two(self, two: f32) -> Self {
+        let others = self.single + self.count;
+        let counted = if others > 0.0 { self.count / others } else { 0.0 };
+        Self { single: (1.0 - two) * (1.0 - counted), two, count: (1.0 - two) * counted }
+    }
+}
+
 /// How objects are placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -19,6 +19,9 @@ pub struct PoolConfig {
     pub kind: Pool,
     pub seed: u64,
     pub size: u64,
+    /// Share of scenes of two objects; the world's own if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub two_objects: Option<f32>,
 }
 
 impl PoolConfig {
@@ -27,7 +30,9 @@ impl PoolConfig {
     /// # Errors
     /// `bad_input` if the pool refuses everything the world has.
     pub fn sample(&self, engine: &Engine, index: u64) -> Result<(Scene, RgbImage)> {
-        let scene = engine.scene(self.kind, self.seed, index)?;
+        let kinds = engine.world().kinds;
+        let kinds = self.two_objects.map_or(kinds, |two| kinds.with_two(two));
+        let scene = engine.scene_of_kinds(kinds, self.kind, self.seed, index)?;
         let picture = RgbImage::from_raw(SIZE as u32, SIZE as u32, engine.render(&scene)?)
             .ok_or_else(|| Error::internal("a scene has the wrong number of pixels"))?;
         Ok((scene, picture))

@@ -10,7 +10,9 @@ use wasm_bindgen::prelude::*;
 use super::{Runtime, scenes::named, tuned::Tuned};
 use crate::{
     Error, Pipeline, Result, image,
-    reca::{AlignConfig, AlignImages, AlignStage, Method},
+    reca::{
+        AlignConfig, AlignImages, AlignStage, ConditionConfig, Method, TWO_OBJECTS, condition::TOKEN_DROP,
+    },
     scene::{Pool, Split},
     train::{optim::Rule, pool::PoolConfig, stage::Trainer, texts::Texts},
     weights::manifest::FileEntry,
@@ -37,6 +39,8 @@ pub struct AlignOptions {
     /// Weight of the captioned loss on pictures of the kind that the base was taught to draw, which keeps
     /// what captions taught; above 0 a step takes twice the time. Default 0.
     pub lambda_t2i: f32,
+    /// Largest share of a picture's embeddings that a step leaves out, drawn anew each step. Default 0.75.
+    pub token_drop: f64,
 }
 
 impl Default for AlignOptions {
@@ -49,6 +53,7 @@ impl Default for AlignOptions {
             method: Method::Reca,
             optimizer: Rule::AdamW,
             lambda_t2i: 0.0,
+            token_drop: TOKEN_DROP,
         }
     }
 }
@@ -65,8 +70,12 @@ impl AlignOptions {
         if !(0.0..=100.0).contains(&self.lambda_t2i) {
             return Err(Error::bad_input("lambdaT2i must be 0 to 100"));
         }
+        if !(0.0..=1.0).contains(&self.token_drop) {
+            return Err(Error::bad_input("tokenDrop must be 0 to 1"));
+        }
         let (method, lambda_t2i) = (self.method, self.lambda_t2i);
-        let mut config = AlignConfig { method, lambda_t2i, ..AlignConfig::default() };
+        let condition = ConditionConfig { token_drop: self.token_drop, ..ConditionConfig::default() };
+        let mut config = AlignConfig { method, condition, lambda_t2i, ..AlignConfig::default() };
         config.training.steps = steps;
         config.training.batch = batch;
         config.training.learning_rate = learning_rate;
@@ -122,7 +131,7 @@ impl Pictures {
         count: u64,
     ) -> Result<()> {
         let engine = runtime.engine()?;
-        let config = PoolConfig { kind: named(&pool)?, seed, size: count };
+        let config = PoolConfig { kind: named(&pool)?, seed, size: count, two_objects: Some(TWO_OBJECTS) };
         let made = (from..from + count).map(|index| config.sample(&engine, index));
         let (scenes, pictures): (Vec<_>, Vec<_>) = made.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         if config.kind == Pool::Drawing {

@@ -29,7 +29,7 @@ impl Runtime {
 
     /// The picture of scene `index` of a pool (`open` or `strict`) and seed.
     pub fn scene(&self, pool: &str, seed: u64, index: u64) -> Result<ImageData> {
-        let pool = PoolConfig { kind: named(pool)?, seed, size: 0 };
+        let pool = PoolConfig { kind: named(pool)?, seed, size: 0, two_objects: None };
         picture(&pool.sample(self.engine()?.as_ref(), index)?.1)
     }
 

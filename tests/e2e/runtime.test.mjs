@@ -231,23 +231,25 @@ test('alignment lowers the loss and changes what is drawn', async () => {
   assert.notDeepEqual(found.drawn.aligned, found.drawn.base);
 });
 
-test('captions are rehearsed beside it, and Muon updates otherwise', async () => {
-  const [plain, rehearsed, muon] = await page.evaluate(
+test('captions are rehearsed beside it, embeddings are left out, and Muon updates otherwise', async () => {
+  const [plain, rehearsed, muon, whole] = await page.evaluate(
     async ([scenes, options]) => {
       const losses = async (more) => {
         const losses = [];
         for await (const { loss } of runtime.align(scenes, { ...options, steps: 3, checkpoint: 0, ...more })) losses.push(loss);
         return losses;
       };
-      return [await losses({}), await losses({ lambdaT2i: 1 }), await losses({ optimizer: 'muon' })];
+      return [await losses({}), await losses({ lambdaT2i: 1 }), await losses({ optimizer: 'muon' }), await losses({ tokenDrop: 0 })];
     },
     [SCENES, OPTIONS],
   );
   assert.ok(rehearsed[0] > 1.2 * plain[0], `${rehearsed} beside ${plain}`);
   assert.equal(muon[0], plain[0]);
   assert.notEqual(muon[2], plain[2]);
+  assert.notDeepEqual(whole, plain);
   const begin = (more) => code(([scenes, options]) => runtime.align(scenes, options).next(), [SCENES, { ...OPTIONS, ...more }]);
   assert.equal((await begin({ lambdaT2i: -1 })).message, 'lambdaT2i must be 0 to 100');
+  assert.equal((await begin({ tokenDrop: 2 })).message, 'tokenDrop must be 0 to 1');
   assert.equal((await begin({ optimizer: 'sgd' })).code, 'bad_input');
 });
 

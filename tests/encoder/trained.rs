@@ -74,7 +74,7 @@ fn zero_shot(encoder: &Path) {
     use reca::train::{pool::PoolConfig, recipe::Recipe};
 
     let engine = Engine::new(Recipe::named("nano").unwrap().world).unwrap();
-    let pool = PoolConfig { kind: Pool::Understanding, seed: 77, size: 40 };
+    let pool = PoolConfig { kind: Pool::Understanding, seed: 77, size: 40, two_objects: None };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("scene.png");
     let (mut right, mut all) = (0, 0);

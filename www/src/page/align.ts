@@ -47,6 +47,7 @@ export async function alignPanel(lab: Lab): Promise<void> {
       method: value('method') as 'reca',
       optimizer: value('align-optimizer') as 'adamw',
       lambdaT2i: number('align-rehearse'),
+      tokenDrop: number('align-drop'),
     };
     return { pictures, options };
   }
@@ -136,7 +137,7 @@ export async function alignPanel(lab: Lab): Promise<void> {
   );
   bind('align', {
     method: 'method', steps: 'align-steps', batch: 'align-batch', rate: 'align-rate', optimizer: 'align-optimizer',
-    rehearse: 'align-rehearse', pictures: 'align-count', pool: 'align-pool', prompts: 'score-prompts',
+    rehearse: 'align-rehearse', drop: 'align-drop', pictures: 'align-count', pool: 'align-pool', prompts: 'score-prompts',
     each: 'score-pictures', every: 'align-every', seed: 'align-seed',
   });
   void offerResume();
