@@ -231,18 +231,19 @@ pub fn run(args: Args) -> Result<()> {
     let engine = Engine::new(recipe.world.clone())?;
     let guest = wanted.map(|wanted| Guest::open(&wanted, &pipeline, &recipe, &engine)).transpose()?;
     let reader = Reader { pipeline: &pipeline, condition: config.condition, guest };
-    // As many scenes of two objects as drawing from text was taught with.
-    let two_objects = Some(recipe.stages.generation.two_objects as f32);
     let images = match &args.images {
         Some(path) => folder(&reader, path)?,
         None => {
-            let unlabelled =
-                PoolConfig { kind: args.pool, seed: POOL_SEED + args.seed, size: args.count, two_objects };
+            let seed = POOL_SEED + args.seed;
+            let unlabelled = PoolConfig { kind: args.pool, seed, size: args.count, two_objects: None };
             pool(&reader, &engine, unlabelled)?
         }
     };
     let captioned = if config.lambda_t2i > 0.0 {
-        let own = PoolConfig { size: args.count, two_objects, ..recipe.stages.generation.pool };
+        // What the base was taught to draw, in the proportions in which it was.
+        let generation = &recipe.stages.generation;
+        let two_objects = Some(generation.two_objects as f32);
+        let own = PoolConfig { size: args.count, two_objects, ..generation.pool };
         Some(Arc::new(captioned(&pipeline, &engine, own)?))
     } else {
         None

@@ -21,8 +21,8 @@ use crate::{
 
 const TAG: u64 = u64::from_be_bytes(*b"alignmen");
 
-/// Share of scenes of two objects among those to align on, where no recipe says it: as many as drawing
-/// from text was taught with.
+/// Share of scenes of two objects among those that are rehearsed, where no recipe says it: as many as
+/// drawing from text was taught with.
 pub const TWO_OBJECTS: f32 = 0.75;
 
 /// RecA, and what it is measured against: the same trainer, images and steps.

@@ -131,7 +131,9 @@ impl Pictures {
         count: u64,
     ) -> Result<()> {
         let engine = runtime.engine()?;
-        let config = PoolConfig { kind: named(&pool)?, seed, size: count, two_objects: Some(TWO_OBJECTS) };
+        let kind = named(&pool)?;
+        let two_objects = (kind == Pool::Drawing).then_some(TWO_OBJECTS);
+        let config = PoolConfig { kind, seed, size: count, two_objects };
         let made = (from..from + count).map(|index| config.sample(&engine, index));
         let (scenes, pictures): (Vec<_>, Vec<_>) = made.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         if config.kind == Pool::Drawing {
