@@ -6,7 +6,7 @@ use burn::{
         Embedding, EmbeddingConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig,
         conv::{Conv2d, Conv2dConfig},
     },
-    tensor::{Device, Tensor, module::attention, ops::AttentionModuleOptions},
+    tensor::{Device, Tensor},
 };
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
     position,
     vit::{BlockConfig, Encoder, Mlp},
 };
+use crate::ops::{attention, linear};
 use crate::umm::attention::{merge_heads, split_heads};
 
 /// Image to patch features and one pooled vector.
@@ -234,7 +235,6 @@ impl PoolingAttention {
         };
         let query = project(probe, 0).expand([batch as i64, -1, -1, -1]);
         let (key, value) = (project(x.clone(), 1), project(x, 2));
-        let options = AttentionModuleOptions::default();
-        self.out_proj.forward(merge_heads(attention(query, key, value, None, None, options)))
+        linear(&self.out_proj, merge_heads(attention(query, key, value, None)))
     }
 }

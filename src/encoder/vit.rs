@@ -3,10 +3,10 @@
 use burn::{
     module::Module,
     nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
-    tensor::{Device, Tensor, activation, module::attention, ops::AttentionModuleOptions},
+    tensor::{Bool, Device, Tensor, TensorData, activation},
 };
 
-use crate::ops;
+use crate::ops::{self, attention, linear};
 use crate::umm::attention::{merge_heads, split_heads};
 
 /// Sizes of a block.
@@ -63,7 +63,10 @@ impl Encoder {
 
     /// The same with tokens that see themselves and earlier ones.
     pub fn forward_causal(&self, x: Tensor<3>) -> Tensor<3> {
-        self.layers.iter().fold(x, |x, layer| layer.forward_causal(x))
+        let [_, tokens, _] = x.dims();
+        let later = (0..tokens).flat_map(|query| (0..tokens).map(move |key| key > query)).collect();
+        let later = Tensor::from_data(TensorData::new::<bool, _>(later, [1, 1, tokens, tokens]), &x.device());
+        self.layers.iter().fold(x, |x, layer| layer.run(x, Some(later.clone())))
     }
 }
 
@@ -89,16 +92,11 @@ impl EncoderLayer {
 
     /// `[batch, tokens, hidden]` to the same shape; every token sees every other.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.run(x, false)
+        self.run(x, None)
     }
 
-    /// The same with tokens that see themselves and earlier ones.
-    pub fn forward_causal(&self, x: Tensor<3>) -> Tensor<3> {
-        self.run(x, true)
-    }
-
-    fn run(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
-        let x = x.clone() + self.self_attn.forward(self.layer_norm1.forward(x), causal);
+    fn run(&self, x: Tensor<3>, hidden: Option<Tensor<4, Bool>>) -> Tensor<3> {
+        let x = x.clone() + self.self_attn.forward(self.layer_norm1.forward(x), hidden);
         x.clone() + self.mlp.forward(self.layer_norm2.forward(x))
     }
 }
@@ -125,11 +123,10 @@ impl SelfAttention {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
-        let project = |linear: &Linear| split_heads(linear.forward(x.clone()), self.heads);
-        let options = AttentionModuleOptions { is_causal: causal, ..Default::default() };
+    fn forward(&self, x: Tensor<3>, hidden: Option<Tensor<4, Bool>>) -> Tensor<3> {
+        let project = |layer: &Linear| split_heads(linear(layer, x.clone()), self.heads);
         let [query, key, value] = [&self.q_proj, &self.k_proj, &self.v_proj].map(project);
-        self.out_proj.forward(merge_heads(attention(query, key, value, None, None, options)))
+        linear(&self.out_proj, merge_heads(attention(query, key, value, hidden)))
     }
 }
 
@@ -153,6 +150,6 @@ impl Mlp {
 
     /// `[batch, tokens, hidden]` to the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(self.activation.forward(self.fc1.forward(x)))
+        linear(&self.fc2, self.activation.forward(linear(&self.fc1, x)))
     }
 }

@@ -7,10 +7,10 @@ use burn::backend::{
         grads::Gradients,
         ops::{Backward, Ops, OpsKind},
     },
-    tensor::FloatTensor,
+    tensor::{BoolTensor, FloatTensor},
 };
 
-use super::{AdamW, Operations};
+use super::{AdamW, Hidden, Operations};
 
 impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
     fn gelu_tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -29,6 +29,38 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
                 step.finish(state, B::rms_norm(x, weight, epsilon))
             }
             OpsKind::UnTracked(step) => step.finish(B::rms_norm(x, weight, epsilon)),
+        }
+    }
+
+    fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        // Each of both is only needed for the other's gradient.
+        let kept = (
+            weight.is_tracked().then(|| x.primitive().clone()),
+            x.is_tracked().then(|| weight.primitive().clone()),
+        );
+        let [(x, x_node), (weight, weight_node), (bias, bias_node)] =
+            [x, weight, bias].map(|tensor| tensor.into_parts());
+        match Affine.prepare::<C>([x_node, weight_node, bias_node]).compute_bound().stateful() {
+            OpsKind::Tracked(step) => step.finish(kept, B::affine(x, weight, bias)),
+            OpsKind::UnTracked(step) => step.finish(B::affine(x, weight, bias)),
+        }
+    }
+
+    fn attend(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        hidden: Hidden<Self>,
+    ) -> FloatTensor<Self> {
+        let hidden = hidden.keys();
+        let [(query, query_node), (key, key_node), (value, value_node)] =
+            [query, key, value].map(|x| x.into_parts());
+        match Attend.prepare::<C>([query_node, key_node, value_node]).compute_bound().stateful() {
+            OpsKind::Tracked(step) => {
+                let state = (query.clone(), key.clone(), value.clone(), hidden.clone());
+                step.finish(state, B::attend(query, key, value, Hidden::new(hidden)))
+            }
+            OpsKind::UnTracked(step) => step.finish(B::attend(query, key, value, Hidden::new(hidden))),
         }
     }
 
@@ -74,6 +106,47 @@ impl<B: Operations> Backward<B, 2> for RmsNorm {
         let (by_x, by_weight) = B::rms_norm_backward(x, weight, gradient, epsilon);
         let [x, weight] = ops.parents;
         for (parent, gradient) in [(x, by_x), (weight, by_weight)] {
+            if let Some(parent) = parent {
+                gradients.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Affine;
+
+impl<B: Operations> Backward<B, 3> for Affine {
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [to_x, to_weight, to_bias] = ops.parents;
+        let (x, weight) = ops.state;
+        if let (Some(parent), Some(weight)) = (to_x, weight) {
+            gradients.register::<B>(parent.id, B::affine_by_x(weight, gradient.clone()));
+        }
+        if let (Some(parent), Some(x)) = (to_weight, x) {
+            gradients.register::<B>(parent.id, B::affine_by_weight(x, gradient.clone()));
+        }
+        if let Some(parent) = to_bias {
+            gradients.register::<B>(parent.id, B::linear_bias_backward(gradient));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Attend;
+
+impl<B: Operations> Backward<B, 3> for Attend {
+    type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, Option<BoolTensor<B>>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (query, key, value, hidden) = ops.state;
+        let hidden = Hidden::new(hidden);
+        let (by_query, by_key, by_value) = B::attend_backward(query, key, value, hidden, gradient);
+        for (parent, gradient) in ops.parents.into_iter().zip([by_query, by_key, by_value]) {
             if let Some(parent) = parent {
                 gradients.register::<B>(parent.id, gradient);
             }

@@ -1,6 +1,9 @@
 //! The formulas from Burn's own operations, for backends without a kernel here.
 
-use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
+use burn::backend::{
+    Backend, TensorMetadata,
+    tensor::{BoolTensor, FloatTensor},
+};
 use burn::tensor::Shape;
 
 use super::AdamW;
@@ -80,6 +83,43 @@ fn inverse_rms<B: Backend>(x: FloatTensor<B>, epsilon: f64) -> FloatTensor<B> {
     let last = x.rank() - 1;
     let square = B::float_mean_dim(B::float_mul(x.clone(), x), last);
     B::float_recip(B::float_sqrt(B::float_add_scalar(square, epsilon.into())))
+}
+
+/// With weights `p` and `d = gradient · valueᵀ`: by the scores, `p (d − Σ p d)`.
+pub(super) fn attention_backward<B: Backend>(
+    query: FloatTensor<B>,
+    key: FloatTensor<B>,
+    value: FloatTensor<B>,
+    hidden: Option<BoolTensor<B>>,
+    gradient: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let scale = 1.0 / (query.shape()[3] as f64).sqrt();
+    let weights = weights::<B>(query.clone(), key.clone(), hidden, scale);
+    let by_value = B::float_matmul(B::float_transpose(weights.clone()), gradient.clone());
+    let slopes = B::float_matmul(gradient, B::float_transpose(value));
+    let mean = B::float_sum_dim(B::float_mul(weights.clone(), slopes.clone()), 3);
+    let by_scores = B::float_mul(weights, B::float_sub(slopes, mean));
+    let by_scores = B::float_mul_scalar(by_scores, scale.into());
+    let by_key = B::float_matmul(B::float_transpose(by_scores.clone()), query);
+    (B::float_matmul(by_scores, key), by_key, by_value)
+}
+
+/// `softmax(query · keyᵀ · scale)`, `[batch, heads, queries, keys]`; zeros for a query that sees no key.
+fn weights<B: Backend>(
+    query: FloatTensor<B>,
+    key: FloatTensor<B>,
+    hidden: Option<BoolTensor<B>>,
+    scale: f64,
+) -> FloatTensor<B> {
+    let scores = B::float_mul_scalar(B::float_matmul(query, B::float_transpose(key)), scale.into());
+    let scores = match hidden {
+        Some(hidden) => B::float_mask_fill(scores, hidden, f32::NEG_INFINITY.into()),
+        None => scores,
+    };
+    let largest = B::float_clamp_min(B::float_max_dim(scores.clone(), 3), f32::MIN.into());
+    let powers = B::float_exp(B::float_sub(scores, largest));
+    let sum = B::float_clamp_min(B::float_sum_dim(powers.clone(), 3), f32::MIN_POSITIVE.into());
+    B::float_div(powers, sum)
 }
 
 pub(super) fn adamw<B: Backend>(

@@ -1,11 +1,23 @@
 //! The CPU backend's kernels.
 
 use burn::{
-    backend::{Flex, TensorMetadata, ops::FloatTensorOps, tensor::FloatTensor},
-    tensor::{DType, Shape, TensorData},
+    backend::{
+        Flex, TensorMetadata,
+        ops::{FloatTensorOps, ModuleOps},
+        tensor::{BoolTensor, FloatTensor},
+    },
+    tensor::{DType, Shape, TensorData, ops::AttentionModuleOptions},
 };
 
-use super::{AdamW, Operations, composed, kernels};
+use super::{
+    AdamW, Hidden, Operations, composed,
+    heads::{Attention, Heads, Mask},
+    kernels,
+    product::Matrix,
+};
+
+/// Natively Burn's matrix products have fused multiply-add and threads; tests are of ours.
+const OUR_PRODUCTS: bool = cfg!(any(target_arch = "wasm32", test));
 
 impl Operations for Flex {
     fn gelu_tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -69,6 +81,87 @@ impl Operations for Flex {
         (tensor(by_x, x.shape()), tensor(by_weight, weight.shape()))
     }
 
+    fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        if !OUR_PRODUCTS || x.dtype() != DType::F32 {
+            return Self::linear(x, weight, Some(bias));
+        }
+        let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
+        let [from, to] = weight.shape().dims();
+        let mut shape = x.shape();
+        let rows = shape.num_elements() / from;
+        let mut y = values(&bias).repeat(rows);
+        let (left, right) = (Matrix::new(values(&x), from), Matrix::new(values(&weight), to));
+        kernels::add_product(left, right, [rows, to, from], &mut y);
+        let last = shape.num_dims() - 1;
+        shape[last] = to;
+        tensor(y, shape)
+    }
+
+    fn affine_by_x(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        if !OUR_PRODUCTS || gradient.dtype() != DType::F32 {
+            return Self::linear_x_backward(weight, gradient);
+        }
+        let (weight, gradient) = (weight.to_contiguous(), gradient.to_contiguous());
+        let [from, to] = weight.shape().dims();
+        let mut shape = gradient.shape();
+        let rows = shape.num_elements() / to;
+        let mut y = vec![0f32; rows * from];
+        let (left, right) =
+            (Matrix::new(values(&gradient), to), Matrix::new(values(&weight), to).transpose());
+        kernels::add_product(left, right, [rows, from, to], &mut y);
+        let last = shape.num_dims() - 1;
+        shape[last] = from;
+        tensor(y, shape)
+    }
+
+    fn affine_by_weight(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        if !OUR_PRODUCTS || x.dtype() != DType::F32 {
+            return Self::linear_weight_backward(x, gradient);
+        }
+        let (x, gradient) = (x.to_contiguous(), gradient.to_contiguous());
+        let last = x.shape().num_dims() - 1;
+        let (from, to) = (x.shape()[last], gradient.shape()[last]);
+        let rows = x.shape().num_elements() / from;
+        let mut y = vec![0f32; from * to];
+        let (left, right) = (Matrix::new(values(&x), from).transpose(), Matrix::new(values(&gradient), to));
+        kernels::add_product(left, right, [from, to, rows], &mut y);
+        tensor(y, Shape::from([from, to]))
+    }
+
+    fn attend(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        hidden: Hidden<Self>,
+    ) -> FloatTensor<Self> {
+        if !OUR_PRODUCTS || query.dtype() != DType::F32 {
+            let options = AttentionModuleOptions::default();
+            return Self::attention(query, key, value, hidden.keys(), None, options);
+        }
+        let [query, key, value] = [query, key, value].map(rows);
+        let hidden = hidden.keys().map(|hidden| hidden.to_contiguous());
+        let attention = describe([&query, &key, &value], hidden.as_ref());
+        merged(attention.forward(), query.shape())
+    }
+
+    fn attend_backward(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        hidden: Hidden<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        if query.dtype() != DType::F32 {
+            return composed::attention_backward::<Self>(query, key, value, hidden.keys(), gradient);
+        }
+        let [query, key, value, gradient] = [query, key, value, gradient].map(rows);
+        let hidden = hidden.keys().map(|hidden| hidden.to_contiguous());
+        let attention = describe([&query, &key, &value], hidden.as_ref());
+        let [by_query, by_key, by_value] = attention.backward(heads(&gradient));
+        let tokens = key.shape();
+        (merged(by_query, query.shape()), merged(by_key, tokens.clone()), merged(by_value, tokens))
+    }
+
     fn adamw(
         weights: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -97,4 +190,44 @@ fn values(x: &FloatTensor<Flex>) -> &[f32] {
 
 fn tensor(values: Vec<f32>, shape: Shape) -> FloatTensor<Flex> {
     Flex::float_from_data(TensorData::new(values, shape), &Default::default())
+}
+
+/// The tensor itself where the values of its last dimension lie together and no dimension runs backwards,
+/// else a copy where they do.
+fn rows(x: FloatTensor<Flex>) -> FloatTensor<Flex> {
+    let strides = x.layout().strides();
+    if strides.last() == Some(&1) && strides.iter().all(|stride| *stride >= 0) {
+        x
+    } else {
+        x.to_contiguous()
+    }
+}
+
+/// `[batch, heads, tokens, head_dim]` from [`rows`].
+fn heads(x: &FloatTensor<Flex>) -> Heads<'_> {
+    let strides = x.layout().strides();
+    let stride = |i: usize| strides[i].unsigned_abs();
+    Heads { values: &x.storage()[x.layout().start_offset()..], strides: [stride(0), stride(1), stride(2)] }
+}
+
+fn describe<'a>(
+    [query, key, value]: [&'a FloatTensor<Flex>; 3],
+    hidden: Option<&'a BoolTensor<Flex>>,
+) -> Attention<'a> {
+    let [batch, count, queries, head_dim] = query.shape().dims();
+    let keys = key.shape()[2];
+    let hidden = hidden.map(|hidden| {
+        let [batches, heads, ..] = hidden.shape().dims::<4>();
+        let step = |size: usize, stride: usize| if size == 1 { 0 } else { stride };
+        let strides = [step(batches, heads * queries * keys), step(heads, queries * keys)];
+        Mask { values: &hidden.storage::<u8>()[hidden.layout().start_offset()..], strides }
+    });
+    let [query, key, value] = [query, key, value].map(heads);
+    Attention { query, key, value, hidden, batch, heads: count, queries, keys, head_dim }
+}
+
+/// `[batch, tokens, heads, head_dim]` seen as `[batch, heads, tokens, head_dim]`, of this shape.
+fn merged(values: Vec<f32>, shape: Shape) -> FloatTensor<Flex> {
+    let [batch, heads, tokens, head_dim] = shape.dims();
+    Flex::float_swap_dims(tensor(values, Shape::from([batch, tokens, heads, head_dim])), 1, 2)
 }

@@ -4,6 +4,7 @@
 use super::{
     AdamW,
     composed::{CUBIC, LINEAR, QUICK},
+    product::{self, Matrix},
 };
 
 /// Values a thread gets at least.
@@ -12,7 +13,7 @@ const CHUNK: usize = 16 * 1024;
 const LANES: usize = 8;
 
 /// A loop to be compiled for wider vectors than the build's baseline has.
-trait Kernel {
+pub(super) trait Kernel {
     type Output;
 
     /// Must be inlined, or it keeps the baseline's vectors.
@@ -20,7 +21,7 @@ trait Kernel {
 }
 
 /// Runs a kernel with AVX2 where the processor has it.
-fn vectorised<K: Kernel>(kernel: K) -> K::Output {
+pub(super) fn vectorised<K: Kernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2,fma")]
@@ -147,6 +148,20 @@ pub(super) fn rms_norm_backward(
     })
 }
 
+/// Adds `a b` to `y`; sizes are rows and columns of `y`, then the terms of each sum.
+pub(super) fn add_product(a: Matrix, b: Matrix, sizes: [usize; 3], y: &mut [f32]) {
+    struct Part<'a>(Matrix<'a>, Matrix<'a>, [usize; 3], &'a mut [f32]);
+    impl Kernel for Part<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run(self) {
+            let Self(a, b, sizes, y) = self;
+            product::add_product(a, b, sizes, y, sizes[1]);
+        }
+    }
+    vectorised(Part(a, b, sizes, y));
+}
+
 /// One update of weights and both moments, in place; the gradient counts times `scale`.
 pub(super) fn adamw(state: [&mut [f32]; 3], gradient: &[f32], scale: f32, update: AdamW) {
     struct Part<'a>([&'a mut [f32]; 3], &'a [f32], f32, AdamW);
@@ -191,7 +206,7 @@ fn gate(x: f32) -> f32 {
 
 /// `eˣ` to about an ulp without a branch: `2ⁿ` times a polynomial (Cephes' coefficients).
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
     // Adding and taking away 1.5 · 2²³ rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;

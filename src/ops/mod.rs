@@ -1,6 +1,6 @@
 //! Operations that the model uses often enough to deserve kernels of their own: one pass over memory,
-//! or one dispatch, in the place of five to sixteen. `composed` has the same formulas from Burn's
-//! operations, for other types of numbers and for the tests.
+//! or one dispatch, in the place of five to sixteen; and in the browser matrix products. `composed` has
+//! the same formulas from Burn's operations, for other types of numbers and for the tests.
 
 mod autodiff;
 mod composed;
@@ -9,11 +9,19 @@ mod cube;
 #[cfg(feature = "cpu")]
 mod flex;
 #[cfg(feature = "cpu")]
+mod heads;
+#[cfg(feature = "cpu")]
 mod kernels;
+#[cfg(feature = "cpu")]
+mod product;
 
 use burn::{
-    backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor},
-    tensor::Tensor,
+    backend::{
+        Backend, Dispatch, ExtensionType, backend_extension,
+        tensor::{BoolTensor, FloatTensor},
+    },
+    nn::Linear,
+    tensor::{Bool, Tensor, ops::AttentionModuleOptions},
 };
 
 /// Backends that run this crate's operations. Shapes are those of the public functions below.
@@ -49,6 +57,42 @@ pub trait Operations: Backend {
         composed::rms_norm_backward::<Self>(x, weight, gradient, epsilon)
     }
 
+    /// See [`linear`].
+    fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::linear(x, weight, Some(bias))
+    }
+
+    /// Gradient of [`linear`] by `x`, given the gradient of its output.
+    fn affine_by_x(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::linear_x_backward(weight, gradient)
+    }
+
+    /// Gradient of [`linear`] by the weight, given the gradient of its output.
+    fn affine_by_weight(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::linear_weight_backward(x, gradient)
+    }
+
+    /// See [`attention`].
+    fn attend(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        #[extension_type] hidden: Hidden<Self>,
+    ) -> FloatTensor<Self> {
+        Self::attention(query, key, value, hidden.keys(), None, AttentionModuleOptions::default())
+    }
+
+    /// Gradients of [`attention`] by query, key and value, given the gradient of its output.
+    fn attend_backward(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        #[extension_type] hidden: Hidden<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        composed::attention_backward::<Self>(query, key, value, hidden.keys(), gradient)
+    }
+
     /// See [`adamw`]; weights and both moments after the update.
     fn adamw(
         weights: FloatTensor<Self>,
@@ -59,6 +103,26 @@ pub trait Operations: Backend {
         update: AdamW,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         composed::adamw::<Self>(weights, gradient, scale, moment_1, moment_2, update)
+    }
+}
+
+/// What attention must not see; see [`attention`].
+#[derive(ExtensionType)]
+pub enum Hidden<B: Backend> {
+    Nothing,
+    Keys(BoolTensor<B>),
+}
+
+impl<B: Backend> Hidden<B> {
+    fn new(keys: Option<BoolTensor<B>>) -> Self {
+        keys.map_or(Self::Nothing, Self::Keys)
+    }
+
+    fn keys(self) -> Option<BoolTensor<B>> {
+        match self {
+            Self::Nothing => None,
+            Self::Keys(keys) => Some(keys),
+        }
     }
 }
 
@@ -109,6 +173,37 @@ pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
     let y = <Dispatch as Operations>::rms_norm(x.into_dispatch(), weight.into_dispatch(), epsilon);
     Tensor::from_dispatch(y)
+}
+
+/// `x · weight + bias`, as the layer's own `forward`.
+///
+/// # Shapes
+/// `[…, from]` to `[…, to]`.
+pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
+    let Some(bias) = &layer.bias else {
+        return layer.forward(x);
+    };
+    let [weight, bias] = [layer.weight.val().into_dispatch(), bias.val().into_dispatch()];
+    Tensor::from_dispatch(<Dispatch as Operations>::affine(x.into_dispatch(), weight, bias))
+}
+
+/// `softmax(query · keyᵀ / √head_dim) · value` (Vaswani et al., 2017, section 3.2); a query that sees no
+/// key gets zeros.
+///
+/// # Shapes
+/// - `query`: `[batch, heads, queries, head_dim]`
+/// - `key`, `value`: `[batch, heads, keys, head_dim]`
+/// - `hidden`: `[batch or 1, heads or 1, queries, keys]`, true where a key must not be seen
+/// - returns `[batch, heads, queries, head_dim]`
+pub fn attention(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    hidden: Option<Tensor<4, Bool>>,
+) -> Tensor<4> {
+    let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
+    let hidden = Hidden::new(hidden.map(Tensor::into_dispatch));
+    Tensor::from_dispatch(<Dispatch as Operations>::attend(query, key, value, hidden))
 }
 
 /// One update of decoupled weight decay (Loshchilov and Hutter, 2019, algorithm 2): with
@@ -235,5 +330,32 @@ mod tests {
     fn gradients_equal_finite_differences() {
         check_gradient(|x, _| gelu(x));
         check_gradient(|x, weight| rms_norm(x, weight, 1e-5).square());
+    }
+
+    /// Gradients of the layer against those of Burn's own, whatever of it is trained.
+    #[test]
+    fn linear_equals_the_layers_own_forward() {
+        use burn::{module::Module, nn::LinearConfig};
+        let layer = LinearConfig::new(SIZE, 19).init(&Device::flex()).train();
+        for (layer, tracked) in [(layer.clone(), true), (layer.clone(), false), (layer.no_grad(), true)] {
+            let x = || {
+                let x = input(8).autodiff();
+                if tracked { x.require_grad() } else { x }
+            };
+            let (ours, theirs) = (x(), x());
+            let (y, expected) = (linear(&layer, ours.clone()), layer.forward(theirs.clone()));
+            close(&values(y.clone()), &values(expected.clone()), 1e-5);
+            let (found, expected) = (y.square().sum().backward(), expected.square().sum().backward());
+            let by_weight = |gradients| layer.weight.val().grad(gradients);
+            let bias = layer.bias.as_ref().unwrap().val();
+            for (found, expected) in [
+                (ours.grad(&found).map(values), theirs.grad(&expected).map(values)),
+                (by_weight(&found).map(values), by_weight(&expected).map(values)),
+                (bias.grad(&found).map(values), bias.grad(&expected).map(values)),
+            ] {
+                assert_eq!(found.is_some(), expected.is_some());
+                close(&found.unwrap_or_default(), &expected.unwrap_or_default(), 1e-4);
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use image::RgbImage;
 use crate::{
     Result,
     encoder::{DualEncoder, Preprocessor},
-    ops::gelu,
+    ops::{gelu, linear},
     train::connector::Projector,
     umm::UmmConfig,
 };
@@ -69,8 +69,8 @@ impl ExternalConnector {
 
 impl Projector for ExternalConnector {
     fn project(&self, features: Tensor<3>) -> Tensor<3> {
-        let inner = gelu(self.fc1.forward(self.norm.forward(features)));
-        self.fc2.forward(inner) + self.position_embedding.val().unsqueeze()
+        let inner = gelu(linear(&self.fc1, self.norm.forward(features)));
+        linear(&self.fc2, inner) + self.position_embedding.val().unsqueeze()
     }
 }
 

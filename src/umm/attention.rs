@@ -1,22 +1,6 @@
-//! Multi-head attention over tokens, shared by every transformer of the crate.
+//! Heads of multi-head attention over tokens, for every transformer of the crate.
 
-use burn::tensor::{Bool, Tensor, module::attention, ops::AttentionModuleOptions};
-
-/// `softmax(q kᵀ / √head_dim) v`.
-///
-/// # Shapes
-/// - `query`: `[batch, heads, queries, head_dim]`
-/// - `key`, `value`: `[batch, heads, keys, head_dim]`
-/// - `hidden`: `[batch, 1, queries, keys]`, true where a key must not be seen
-/// - returns `[batch, heads, queries, head_dim]`
-pub fn attend(
-    query: Tensor<4>,
-    key: Tensor<4>,
-    value: Tensor<4>,
-    hidden: Option<Tensor<4, Bool>>,
-) -> Tensor<4> {
-    attention(query, key, value, hidden, None, AttentionModuleOptions::default())
-}
+use burn::tensor::Tensor;
 
 /// Splits the channels into heads: `[batch, tokens, hidden]` to `[batch, heads, tokens, head_dim]`.
 pub fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {

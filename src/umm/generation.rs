@@ -13,6 +13,7 @@ use super::{
     context::Context,
     norm::RmsNorm,
 };
+use crate::ops::linear;
 
 /// `generation` in a checkpoint.
 #[derive(Module, Debug)]
@@ -39,15 +40,15 @@ impl Generation {
             intermediate_size: g.intermediate_size,
             rms_norm_eps: g.rms_norm_eps,
         };
-        let linear = |from, to| LinearConfig::new(from, to).init(device);
+        let layer = |from, to| LinearConfig::new(from, to).init(device);
         Self {
-            latent_in: linear(latent, hidden),
+            latent_in: layer(latent, hidden),
             position_embedding: Initializer::Normal { mean: 0.0, std: 0.02 }
                 .init([config.latent_tokens(), hidden], device),
-            time_fc1: linear(2 * g.time_frequencies, hidden),
-            time_fc2: linear(hidden, hidden),
-            pool_fc1: linear(hidden, hidden),
-            pool_fc2: linear(hidden, hidden),
+            time_fc1: layer(2 * g.time_frequencies, hidden),
+            time_fc2: layer(hidden, hidden),
+            pool_fc1: layer(hidden, hidden),
+            pool_fc2: layer(hidden, hidden),
             layers: (0..g.num_hidden_layers)
                 .map(|_| Block::new(&block, device).conditioned(device))
                 .collect(),
@@ -69,12 +70,12 @@ impl Generation {
         for (layer, before) in self.layers.iter().zip(&context.layers) {
             x = layer.forward_conditioned(x, condition.clone(), before, context.hidden.clone());
         }
-        self.latent_out.forward(self.norm.forward(x))
+        linear(&self.latent_out, self.norm.forward(x))
     }
 
     /// Latents as the first layer sees them, `[batch, latent_tokens, hidden]`.
     pub fn embed(&self, latents: Tensor<3>) -> Tensor<3> {
-        self.latent_in.forward(latents) + self.position_embedding.val().unsqueeze()
+        linear(&self.latent_in, latents) + self.position_embedding.val().unsqueeze()
     }
 
     /// `silu(time + pooled context)`, `[batch, 1, hidden]`.
@@ -82,9 +83,9 @@ impl Generation {
         let device = context.pooled.device();
         let features = time_features(times, self.time_frequencies);
         let features = TensorData::new(features, [times.len(), 2 * self.time_frequencies]);
-        let time = silu(self.time_fc1.forward(Tensor::<2>::from_data(features, &device)));
-        let pooled = silu(self.pool_fc1.forward(context.pooled.clone()));
-        silu(self.time_fc2.forward(time) + self.pool_fc2.forward(pooled)).unsqueeze_dim(1)
+        let time = silu(linear(&self.time_fc1, Tensor::<2>::from_data(features, &device)));
+        let pooled = silu(linear(&self.pool_fc1, context.pooled.clone()));
+        silu(linear(&self.time_fc2, time) + linear(&self.pool_fc2, pooled)).unsqueeze_dim(1)
     }
 }
 
