@@ -3,7 +3,9 @@
 use std::io::Cursor;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use image::{DynamicImage, ImageFormat, ImageReader, Limits, RgbImage, imageops::FilterType};
+use image::{
+    DynamicImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits, RgbImage, imageops::FilterType,
+};
 
 use crate::{Error, Result, umm::describe::read};
 
@@ -12,23 +14,19 @@ pub const MAX_SIDE: u32 = 16_384;
 /// Largest accepted decoded size, bytes.
 const MAX_BYTES: u64 = 512 << 20;
 
-/// Decodes PNG, JPEG, WebP or GIF (its first frame) onto white.
+/// Decodes PNG, JPEG, WebP or GIF (its first frame) to 8-bit RGB on white, turned as its EXIF data say.
+/// Grey, palettes, 16 bits a channel and CMYK are converted.
 ///
 /// # Errors
 /// `bad_input` naming the format, the damage or the limit.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
-    let mut reader = ImageReader::new(Cursor::new(bytes))
+    let reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|e| Error::bad_input(format!("the image cannot be read: {e}")))?;
     if reader.format().is_none() {
         return Err(Error::bad_input("this is not a PNG, JPEG, WebP or GIF image"));
     }
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
-    let image = reader.decode().map_err(|e| match e {
+    let image = upright(reader).map_err(|e| match e {
         image::ImageError::Limits(_) => Error::bad_input(format!(
             "the image is too large: at most {MAX_SIDE} pixels a side and {} MiB decoded",
             MAX_BYTES >> 20
@@ -36,6 +34,22 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
         other => Error::bad_input(format!("the image is damaged or unsupported: {other}")),
     })?;
     Ok(flatten(&image))
+}
+
+/// The picture as it is meant to be looked at: cameras store it as the sensor lay.
+fn upright(mut reader: ImageReader<Cursor<&[u8]>>) -> ImageResult<DynamicImage> {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_BYTES);
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder()?;
+    limits.reserve(decoder.total_bytes())?;
+    decoder.set_limits(limits)?;
+    let orientation = decoder.orientation()?;
+    let mut image = DynamicImage::from_decoder(decoder)?;
+    image.apply_orientation(orientation);
+    Ok(image)
 }
 
 /// Puts transparent pixels on white.

@@ -152,7 +152,8 @@ pub fn hidden_state(layer: i64, layers: usize) -> Result<usize> {
 
 fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|e| {
-        let message = format!("{e}; a checkpoint in another format must be saved as safetensors first");
+        let message =
+            format!("{e}; download it too, or save the checkpoint as safetensors if it is in another format");
         Error::bad_input(message).at(path.display())
     })
 }

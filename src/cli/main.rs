@@ -17,7 +17,6 @@ mod reconstruct;
 mod scene;
 mod scorer;
 mod sprites;
-#[cfg(feature = "encoders")]
 mod zero_shot;
 
 use std::process::ExitCode;
@@ -49,7 +48,6 @@ enum Command {
     #[command(subcommand)]
     Scorer(scorer::Command),
     Sprites(sprites::Args),
-    #[cfg(feature = "encoders")]
     ZeroShot(zero_shot::Args),
 }
 
@@ -77,7 +75,6 @@ fn run(command: Command) -> ExitCode {
         Command::Scene(args) => scene::run(args),
         Command::Scorer(command) => scorer::run(command),
         Command::Sprites(args) => sprites::run(args),
-        #[cfg(feature = "encoders")]
         Command::ZeroShot(args) => zero_shot::run(args),
     };
     match outcome {

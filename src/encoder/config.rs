@@ -7,6 +7,11 @@ use serde_json::{Map, Value};
 use super::vit::{Activation, BlockConfig};
 use crate::{Error, Result};
 
+/// Largest size of any kind that a file may name.
+const LARGEST: usize = 1 << 20;
+/// Most blocks of a tower; official ones have 48 at most.
+const DEEPEST: usize = 256;
+
 /// Which of the two architectures a checkpoint has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -132,10 +137,14 @@ impl EncoderConfig {
             )));
         }
         let mut towers = vec![("vision", &vision.block, vision.num_hidden_layers)];
-        let mut sizes = vec![self.projection_dim];
+        let mut sizes = vec![("projection_dim".to_owned(), self.projection_dim, LARGEST)];
         if let Some(text) = &self.text {
             towers.push(("text", &text.block, text.num_hidden_layers));
-            sizes.extend([text.vocab_size, text.max_position_embeddings, text.projection_size]);
+            sizes.extend([
+                ("text: vocab_size".to_owned(), text.vocab_size, LARGEST),
+                ("text: max_position_embeddings".to_owned(), text.max_position_embeddings, LARGEST),
+                ("text: projection_size".to_owned(), text.projection_size, LARGEST),
+            ]);
         }
         for (name, block, layers) in towers {
             let (hidden, heads) = (block.hidden_size, block.num_attention_heads);
@@ -145,12 +154,16 @@ impl EncoderConfig {
             if !(0.0..1.0).contains(&block.layer_norm_eps) {
                 return Err(bad(format!("{name}: layer_norm_eps is {}", block.layer_norm_eps)));
             }
-            sizes.extend([hidden, block.intermediate_size, layers]);
+            sizes.extend([
+                (format!("{name}: hidden_size"), hidden, LARGEST),
+                (format!("{name}: intermediate_size"), block.intermediate_size, LARGEST),
+                (format!("{name}: num_hidden_layers"), layers, DEEPEST),
+            ]);
         }
-        if let Some(size) = sizes.iter().find(|size| **size == 0 || **size > 1 << 20) {
-            return Err(bad(format!("a size is {size}, which is zero or absurdly large")));
+        match sizes.into_iter().find(|(_, size, largest)| !(1..=*largest).contains(size)) {
+            Some((name, size, largest)) => Err(bad(format!("{name} is {size}, expected 1 to {largest}"))),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -270,7 +283,8 @@ mod tests {
             (r#"{"model_type": "clip", "vision_config": {"num_channels": 1}}"#, "only RGB"),
             (r#"{"model_type": "clip", "vision_config": {"num_attention_heads": 7}}"#, "multiple of 7 heads"),
             (r#"{"model_type": "clip", "vision_config": {"patch_size": 0}}"#, "patch_size 0"),
-            (r#"{"model_type": "siglip", "text_config": {"vocab_size": 0}}"#, "a size is 0"),
+            (r#"{"model_type": "siglip", "text_config": {"vocab_size": 0}}"#, "vocab_size is 0, expected 1 to 1048576"),
+            (r#"{"model_type": "clip", "vision_config": {"num_hidden_layers": 1000}}"#, "expected 1 to 256"),
             (r#"{"model_type": "siglip", "text_config": {"vocab_size": -1}}"#, "text_config"),
             ("[]", "config.json"),
         ] {

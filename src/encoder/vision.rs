@@ -150,16 +150,18 @@ impl Embeddings {
             images.narrow(2, 0, rows * p).narrow(3, 0, columns * p)
         };
         let patches: Tensor<6> = images.reshape([batch, channels, rows, p, columns, p]);
-        let patches: Tensor<3> =
-            patches.permute([0, 2, 4, 1, 3, 5]).reshape([batch, rows * columns, channels * p * p]);
+        let patches: Tensor<2> =
+            patches.permute([0, 2, 4, 1, 3, 5]).reshape([batch * rows * columns, channels * p * p]);
         let weight = self.patch_embedding.weight.val();
         let hidden = weight.dims()[0];
         let weight: Tensor<2> = weight.reshape([hidden, channels * p * p]);
-        let x = patches.matmul(weight.transpose().unsqueeze());
-        match &self.patch_embedding.bias {
+        // A transposed view must not be reshaped, which would copy the weight for each image.
+        let x = patches.matmul(weight.transpose());
+        let x = match &self.patch_embedding.bias {
             Some(bias) => x + bias.val().unsqueeze(),
             None => x,
-        }
+        };
+        x.reshape([batch, rows * columns, hidden])
     }
 
     /// `[tokens, hidden]`.
@@ -229,9 +231,9 @@ impl PoolingAttention {
     fn forward(&self, probe: Tensor<3>, x: Tensor<3>) -> Tensor<3> {
         let [batch, _, hidden] = x.dims();
         let project = |x: Tensor<3>, part: usize| {
-            let weight = self.in_proj_weight.val().narrow(0, part * hidden, hidden).transpose();
+            let weight: Tensor<3> = self.in_proj_weight.val().narrow(0, part * hidden, hidden).unsqueeze();
             let bias = self.in_proj_bias.val().narrow(0, part * hidden, hidden);
-            split_heads(x.matmul(weight.unsqueeze()) + bias.unsqueeze(), self.heads)
+            split_heads(x.matmul(weight.swap_dims(1, 2)) + bias.unsqueeze(), self.heads)
         };
         let query = project(probe, 0).expand([batch as i64, -1, -1, -1]);
         let (key, value) = (project(x.clone(), 1), project(x, 2));

@@ -31,7 +31,8 @@ pub enum Activation {
 }
 
 impl Activation {
-    fn forward(self, x: Tensor<3>) -> Tensor<3> {
+    /// For a tensor of any size.
+    pub fn forward(self, x: Tensor<3>) -> Tensor<3> {
         match self {
             Self::Gelu => activation::gelu(x),
             Self::GeluTanh => ops::gelu(x),

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use safetensors::Dtype;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny, MapAccess, Visitor},
+};
 
 use crate::{Error, Result};
 
@@ -31,11 +34,49 @@ pub struct TensorInfo {
     pub range: Range<u64>,
 }
 
+/// The name that is no tensor's: free-form remarks on the file.
+const REMARKS: &str = "__metadata__";
+
 #[derive(Deserialize)]
 struct Entry {
     dtype: Dtype,
     shape: Vec<usize>,
     data_offsets: [u64; 2],
+}
+
+/// A header's JSON, read tensor by tensor: nothing else of it is ever in memory.
+struct Entries(BTreeMap<String, Entry>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor).map(Self)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = BTreeMap<String, Entry>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut entries = BTreeMap::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == REMARKS {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let entry = map.next_value().map_err(|e| A::Error::custom(format!("{name}: {e}")))?;
+            if entries.contains_key(&name) {
+                return Err(A::Error::custom(format!("{name} is there twice")));
+            }
+            entries.insert(name, entry);
+        }
+        Ok(entries)
+    }
 }
 
 impl Header {
@@ -59,13 +100,12 @@ impl Header {
     /// # Errors
     /// `weights_format` saying what is wrong.
     pub fn parse(json: &[u8], file_size: u64) -> Result<Self> {
-        let mut entries: BTreeMap<String, serde_json::Value> = serde_json::from_slice(json)
-            .map_err(|e| damaged(format!("its header is no JSON object: {e}")))?;
-        entries.remove("__metadata__");
+        let unreadable = |e: &dyn std::fmt::Display| damaged(format!("its header is no JSON of tensors: {e}"));
+        let text = std::str::from_utf8(json).map_err(|e| unreadable(&e))?;
+        let Entries(entries) = serde_json::from_str(text).map_err(|e| unreadable(&e))?;
         let start = PREFIX + json.len() as u64;
         let mut tensors = BTreeMap::new();
-        for (name, value) in entries {
-            let entry: Entry = serde_json::from_value(value).map_err(|e| damaged(format!("{name}: {e}")))?;
+        for (name, entry) in entries {
             let [begin, end] = entry.data_offsets;
             let count = entry.shape.iter().try_fold(1u64, |n, side| n.checked_mul(*side as u64));
             let bits = count.and_then(|n| n.checked_mul(entry.dtype.bitsize() as u64));
@@ -134,7 +174,8 @@ mod tests {
             ("[2,3]", "[-2,-3]", "invalid value"),
             ("BF16", "BF17", "unknown variant `BF17`"),
             ("\"shape\":[],", "", "missing field `shape`"),
-            ("{\"__m", "[{\"__m", "no JSON object"),
+            ("{\"__m", "[{\"__m", "expected an object of tensors"),
+            ("\"b\"", "\"a\"", "a is there twice"),
         ] {
             let error = parse(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
             assert!(error.contains(said) && error.contains("fetch it again"), "{error}");

@@ -53,3 +53,31 @@ fn what_goes_wrong_is_named() {
         assert!(error.contains(said) && !error.contains("panicked"), "{error}");
     }
 }
+
+/// A checkpoint in several files is refused with the name of the one that is missing, cut off or another's.
+#[test]
+fn damaged_shards_are_named() {
+    let shard = "model-00002-of-00004.safetensors";
+    let embed = |change: &dyn Fn(&std::path::Path)| {
+        let copy = tempfile::TempDir::new().unwrap();
+        for entry in std::fs::read_dir(folder("clip-gelu")).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+        }
+        change(copy.path());
+        reca(&["embed", "picture-0.png", "--encoder", copy.path().to_str().unwrap()])
+    };
+    assert!(embed(&|_| ()).is_ok());
+    let whole = std::fs::read(folder("clip-gelu").join(shard)).unwrap();
+    let index = "model.safetensors.index.json";
+    let write = |copy: &std::path::Path, name, bytes: &[u8]| std::fs::write(copy.join(name), bytes).unwrap();
+    for (outcome, said) in [
+        (embed(&|copy| std::fs::remove_file(copy.join(shard)).unwrap()), [shard, "download it too"]),
+        (embed(&|copy| write(copy, shard, &whole[..9000])), [shard, "fetch it again"]),
+        (embed(&|copy| write(copy, shard, b"version https://git-lfs")), [shard, "header claims"]),
+        (embed(&|copy| write(copy, index, b"{\"weight_map\": [")), [index, "EOF"]),
+    ] {
+        let error = outcome.unwrap_err();
+        assert!(said.iter().all(|said| error.contains(said)) && !error.contains("panicked"), "{error}");
+    }
+}

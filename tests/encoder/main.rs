@@ -4,9 +4,12 @@
 
 mod command;
 mod damage;
+mod formats;
+mod fuzz;
+mod fuzz_settings;
+mod meter;
 mod models;
 mod pictures;
-#[cfg(feature = "encoders")]
 mod texts;
 mod trained;
 

@@ -81,6 +81,8 @@ fn what_cannot_be_done_is_named() {
         (r#"{"size": {"shortest_edge": 0}}"#, "expected 1 to 4096"),
         (r#"{"crop_size": {"width": 3}}"#, "crop_size has no height"),
         (r#"{"image_std": [0, 1, 1]}"#, "image_std"),
+        (r#"{"image_mean": [0, 1e39, 0]}"#, "expected finite numbers"),
+        (r#"{"rescale_factor": 1e39}"#, "expected finite numbers"),
         (r#"{"image_mean": [0.5]}"#, "preprocessor_config.json"),
     ] {
         let error = Preprocessor::from_json(json.as_bytes(), &config("clip")).unwrap_err().to_string();

@@ -40,13 +40,11 @@ fn trained_encoders_open_and_know_words() {
         let tokenizer: Value = serde_json::from_slice(&read("tokenizer.json")).unwrap();
         assert_eq!(tokenizer["model"]["vocab"]["<|endoftext|>"], config.eos_token_id);
         assert_eq!(config.vocab_size as u32, config.eos_token_id + 1);
-        #[cfg(feature = "encoders")]
         words(&encoder);
     }
 }
 
 /// The text tower reads what it was trained on, by the folder's own tokenizer.
-#[cfg(feature = "encoders")]
 fn words(encoder: &Path) {
     use reca::encoder::tokenizer::TextTokenizer;
     use reca::train::recipe::Recipe;
@@ -68,7 +66,6 @@ fn words(encoder: &Path) {
 }
 
 /// `reca zero-shot` names the colour of single things, by chance one in eleven.
-#[cfg(feature = "encoders")]
 fn zero_shot(encoder: &Path) {
     use reca::scene::{Colour, Engine, Pool, nouns::with_article};
     use reca::train::{pool::PoolConfig, recipe::Recipe};

@@ -3,7 +3,7 @@
 Small CLIP and SigLIP checkpoints with random weights, in the layout of the official ones and by `transformers` itself:
 two activations, two tokenizers of each kind, single and sharded files, f32, f16 and bf16, both towers and one. Beside
 each lies golden.safetensors: pixel values, token ids, hidden states, pooled outputs, embeddings and logits; and
-goldens of Pillow's resizing and of whole preprocessings.
+goldens of Pillow's resizing, of whole preprocessings, and of pictures that are not RGB.
 """
 import argparse
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
@@ -238,6 +238,40 @@ def pillow(out: Path):
     save_file(goldens, out / "pillow.safetensors")
 
 
+def formats(out: Path):
+    """Pictures that are not 8-bit RGB, and what they are as RGB: by Pillow's conversion, as `transformers` does it, but
+    for transparency, which is laid on white, and for 16 bits a channel, which are rounded to 8."""
+    out.mkdir(exist_ok=True)
+    rgb = pictures()[0]
+    alpha = Image.fromarray(np.add.outer(np.arange(rgb.height), 4 * np.arange(rgb.width)).astype(np.uint8))
+    palette = rgb.quantize(16)
+    deep = np.asarray(rgb.convert("L")).astype(np.uint16) * 257 + np.arange(rgb.width, dtype=np.uint16)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    saved = {
+        "grey.png": (rgb.convert("L"), {}), "bits.png": (rgb.convert("1"), {}), "grey-16.png": (Image.fromarray(deep), {}),
+        "palette.png": (palette, {}), "palette-clear.png": (palette, dict(transparency=palette.getpixel((5, 5)))),
+        "rgba.png": (Image.merge("RGBA", [*rgb.split(), alpha]), {}),
+        "grey-alpha.png": (Image.merge("LA", [rgb.convert("L"), alpha]), {}),
+        "palette.gif": (palette, {}), "rgba.webp": (Image.merge("RGBA", [*rgb.split(), alpha]), dict(lossless=True, exact=True)),
+        "grey.jpg": (rgb.convert("L"), dict(quality=95)), "cmyk.jpg": (rgb.convert("CMYK"), dict(quality=95)),
+        "turned.jpg": (rgb, dict(quality=95, exif=turned)),
+    }
+    goldens = {}
+    for name, (picture, options) in saved.items():
+        picture.save(out / name, **options)
+        opened = ImageOps.exif_transpose(Image.open(out / name))
+        if name == "grey-16.png":
+            golden = np.repeat(np.round(deep / 257).astype(np.uint8)[..., None], 3, -1)
+        elif opened.mode in ("RGBA", "LA") or "transparency" in opened.info:
+            clear = opened.convert("RGBA")
+            golden = np.asarray(Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB"))
+        else:
+            golden = np.asarray(opened.convert("RGB"))
+        goldens[name] = torch.from_numpy(golden.copy())
+    save_file(goldens, out / "rgb.safetensors")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "goldens" / "encoders")
@@ -263,6 +297,7 @@ def main():
         vision_config=TOWER | IMAGE | dict(projection_dim=16)).vision_config))
     write_vision(out / "siglip-vision", SiglipVisionModel(SiglipConfig(vision_config=TOWER | IMAGE).vision_config))
     pillow(out)
+    formats(out / "formats")
 
 
 if __name__ == "__main__":
