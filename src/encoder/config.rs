@@ -283,7 +283,10 @@ mod tests {
             (r#"{"model_type": "clip", "vision_config": {"num_channels": 1}}"#, "only RGB"),
             (r#"{"model_type": "clip", "vision_config": {"num_attention_heads": 7}}"#, "multiple of 7 heads"),
             (r#"{"model_type": "clip", "vision_config": {"patch_size": 0}}"#, "patch_size 0"),
-            (r#"{"model_type": "siglip", "text_config": {"vocab_size": 0}}"#, "vocab_size is 0, expected 1 to 1048576"),
+            (
+                r#"{"model_type": "siglip", "text_config": {"vocab_size": 0}}"#,
+                "vocab_size is 0, expected 1 to 1048576",
+            ),
             (r#"{"model_type": "clip", "vision_config": {"num_hidden_layers": 1000}}"#, "expected 1 to 256"),
             (r#"{"model_type": "siglip", "text_config": {"vocab_size": -1}}"#, "text_config"),
             ("[]", "config.json"),

@@ -103,11 +103,16 @@ impl Preprocessor {
         if std.iter().any(|value| !value.is_normal()) {
             return Err(bad(format!("image_std is {std:?}")));
         }
-        let mean =
-            fields.image_mean.filter(|_| normalised).unwrap_or(if normalised { usual.mean } else { [0.0; 3] });
+        let mean = fields.image_mean.filter(|_| normalised).unwrap_or(if normalised {
+            usual.mean
+        } else {
+            [0.0; 3]
+        });
         let scale = if fields.do_rescale { fields.rescale_factor.unwrap_or(usual.scale) } else { 1.0 };
         if !mean.iter().chain([&scale]).all(|value| value.is_finite()) {
-            return Err(bad(format!("image_mean is {mean:?} and rescale_factor {scale}, expected finite numbers")));
+            return Err(bad(format!(
+                "image_mean is {mean:?} and rescale_factor {scale}, expected finite numbers"
+            )));
         }
         Ok(Self {
             resize: if fields.do_resize { resize.or(usual.resize) } else { None },

@@ -100,7 +100,8 @@ impl Header {
     /// # Errors
     /// `weights_format` saying what is wrong.
     pub fn parse(json: &[u8], file_size: u64) -> Result<Self> {
-        let unreadable = |e: &dyn std::fmt::Display| damaged(format!("its header is no JSON of tensors: {e}"));
+        let unreadable =
+            |e: &dyn std::fmt::Display| damaged(format!("its header is no JSON of tensors: {e}"));
         let text = std::str::from_utf8(json).map_err(|e| unreadable(&e))?;
         let Entries(entries) = serde_json::from_str(text).map_err(|e| unreadable(&e))?;
         let start = PREFIX + json.len() as u64;
