@@ -26,6 +26,18 @@ struct Settings {
     eos_token: Option<Value>,
 }
 
+/// The part of `tokenizer.json` that is looked at before the library reads it.
+#[derive(Deserialize)]
+struct Vocabulary {
+    model: Model,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    /// The library takes it off the merges without asking whether they have it, and panics.
+    continuing_subword_prefix: Option<String>,
+}
+
 impl TextTokenizer {
     /// Reads `tokenizer.json` and, where it is there, `tokenizer_config.json`.
     ///
@@ -35,6 +47,13 @@ impl TextTokenizer {
     pub fn new(tokenizer: &[u8], settings: Option<&[u8]>, config: &EncoderConfig) -> Result<Self> {
         let text =
             config.text.as_ref().ok_or_else(|| Error::bad_input("this checkpoint has no text tower"))?;
+        let Vocabulary { model } = serde_json::from_slice(tokenizer)
+            .map_err(|e| Error::weights_format(format!("tokenizer.json: {e}")))?;
+        if model.continuing_subword_prefix.is_some_and(|prefix| !prefix.is_empty()) {
+            return Err(Error::weights_format(
+                "tokenizer.json: continuing_subword_prefix must be empty, as it is in CLIP's and SigLIP's",
+            ));
+        }
         let mut tokenizer = Tokenizer::from_bytes(tokenizer)
             .map_err(|e| Error::weights_format(format!("tokenizer.json: {e}")))?;
         let settings: Settings = settings

@@ -75,7 +75,7 @@ fn damaged_shards_are_named() {
         (embed(&|copy| std::fs::remove_file(copy.join(shard)).unwrap()), [shard, "download it too"]),
         (embed(&|copy| write(copy, shard, &whole[..9000])), [shard, "fetch it again"]),
         (embed(&|copy| write(copy, shard, b"version https://git-lfs")), [shard, "header claims"]),
-        (embed(&|copy| write(copy, index, b"{\"weight_map\": [")), [index, "EOF"]),
+        (embed(&|copy| write(copy, index, b"{\"weight_map\": {")), [index, "EOF"]),
     ] {
         let error = outcome.unwrap_err();
         assert!(said.iter().all(|said| error.contains(said)) && !error.contains("panicked"), "{error}");
