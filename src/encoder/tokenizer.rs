@@ -1,11 +1,15 @@
 //! A checkpoint's own tokenizer, with the padding and truncation that its text tower needs.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::{Tokenizer, TruncationParams};
 
 use super::config::{EncoderConfig, Family};
 use crate::{Error, Result};
+
+const FILE: &str = "tokenizer.json";
 
 /// Texts to token ids.
 pub struct TextTokenizer {
@@ -26,18 +30,6 @@ struct Settings {
     eos_token: Option<Value>,
 }
 
-/// The part of `tokenizer.json` that is looked at before the library reads it.
-#[derive(Deserialize)]
-struct Vocabulary {
-    model: Model,
-}
-
-#[derive(Deserialize)]
-struct Model {
-    /// The library takes it off the merges without asking whether they have it, and panics.
-    continuing_subword_prefix: Option<String>,
-}
-
 impl TextTokenizer {
     /// Reads `tokenizer.json` and, where it is there, `tokenizer_config.json`.
     ///
@@ -47,15 +39,8 @@ impl TextTokenizer {
     pub fn new(tokenizer: &[u8], settings: Option<&[u8]>, config: &EncoderConfig) -> Result<Self> {
         let text =
             config.text.as_ref().ok_or_else(|| Error::bad_input("this checkpoint has no text tower"))?;
-        let Vocabulary { model } = serde_json::from_slice(tokenizer)
-            .map_err(|e| Error::weights_format(format!("tokenizer.json: {e}")))?;
-        if model.continuing_subword_prefix.is_some_and(|prefix| !prefix.is_empty()) {
-            return Err(Error::weights_format(
-                "tokenizer.json: continuing_subword_prefix must be empty, as it is in CLIP's and SigLIP's",
-            ));
-        }
-        let mut tokenizer = Tokenizer::from_bytes(tokenizer)
-            .map_err(|e| Error::weights_format(format!("tokenizer.json: {e}")))?;
+        let mut tokenizer = contained(|| Tokenizer::from_bytes(tokenizer))?
+            .map_err(|e| Error::weights_format(format!("{FILE}: {e}")))?;
         let settings: Settings = settings
             .map(serde_json::from_slice)
             .transpose()
@@ -73,7 +58,7 @@ impl TextTokenizer {
                 max_length: text.max_position_embeddings,
                 ..Default::default()
             }))
-            .map_err(|e| Error::weights_format(format!("tokenizer.json: {e}")))?;
+            .map_err(|e| Error::weights_format(format!("{FILE}: {e}")))?;
         Ok(Self {
             tokenizer,
             family: config.family,
@@ -104,7 +89,7 @@ impl TextTokenizer {
             Family::Clip => text.to_owned(),
             Family::Siglip => self.canonical(text),
         };
-        let encoding = self.tokenizer.encode_fast(text, true).map_err(Error::bad_input)?;
+        let encoding = contained(|| self.tokenizer.encode_fast(text, true))?.map_err(Error::bad_input)?;
         let mut ids = encoding.get_ids().to_vec();
         // Some converted files leave the end token to their Python class.
         if ids.last() != Some(&self.end) {
@@ -124,6 +109,17 @@ impl TextTokenizer {
         let kept: String = text.chars().filter(|c| !c.is_ascii_punctuation()).collect();
         kept.split_whitespace().collect::<Vec<_>>().join(" ")
     }
+}
+
+/// Runs the library, which panics on some damaged files, natively behind a barrier; in the browser, which has
+/// none, an encoder's worker is its own.
+///
+/// # Errors
+/// `weights_format` if it panics.
+fn contained<T>(work: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
+        Error::weights_format(format!("{FILE} is damaged: the tokenizer breaks down over it; fetch it again"))
+    })
 }
 
 /// The id of a special token, by the settings' name for it or by one of the usual ones.

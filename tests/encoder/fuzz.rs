@@ -1,5 +1,5 @@
 //! Safetensors files that lie, made by chance from good ones: whatever they claim, they are refused by name
-//! or read as the `safetensors` crate reads them, and no more memory is asked for than they are long.
+//! or read as the `safetensors` crate reads them, in memory that goes with their length, not their claims.
 
 use rand_chacha::ChaCha8Rng;
 use reca::ErrorCode;

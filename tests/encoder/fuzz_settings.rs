@@ -156,8 +156,6 @@ fn indices() {
     assert!(taken > 100, "{taken}");
 }
 
-/// What says how a tokenizer is used; `tokenizer.json` itself is read by the library, which panics on some
-/// that are damaged.
 #[test]
 fn tokenizers() {
     use reca::encoder::tokenizer::TextTokenizer;
@@ -165,6 +163,9 @@ fn tokenizers() {
     for checkpoint in super::WHOLE {
         let config = config(checkpoint);
         let good = file(checkpoint, "tokenizer.json");
+        spoiled(&good, |json| {
+            TextTokenizer::new(json, None, &config)?.encode(&["a red car, it's 3".to_owned()])
+        });
         let settings = file(checkpoint, "tokenizer_config.json");
         spoiled(&settings, |json| TextTokenizer::new(&good, Some(json), &config));
     }
