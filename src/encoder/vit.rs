@@ -59,7 +59,7 @@ impl Encoder {
 
     /// The same through the first `count` blocks alone.
     pub fn forward_first(&self, x: Tensor<3>, count: usize) -> Tensor<3> {
-        self.layers.iter().take(count).fold(x, |x, layer| layer.forward(x))
+        self.layers.iter().take(count).fold(x, |x, layer| layer.forward(x, None))
     }
 
     /// The same with tokens that see themselves and earlier ones.
@@ -67,7 +67,7 @@ impl Encoder {
         let [_, tokens, _] = x.dims();
         let later = (0..tokens).flat_map(|query| (0..tokens).map(move |key| key > query)).collect();
         let later = Tensor::from_data(TensorData::new::<bool, _>(later, [1, 1, tokens, tokens]), &x.device());
-        self.layers.iter().fold(x, |x, layer| layer.run(x, Some(later.clone())))
+        self.layers.iter().fold(x, |x, layer| layer.forward(x, Some(later.clone())))
     }
 }
 
@@ -91,12 +91,10 @@ impl EncoderLayer {
         }
     }
 
-    /// `[batch, tokens, hidden]` to the same shape; every token sees every other.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.run(x, None)
-    }
-
-    fn run(&self, x: Tensor<3>, hidden: Option<Tensor<4, Bool>>) -> Tensor<3> {
+    /// # Shapes
+    /// - `x`, result: `[batch, tokens, hidden]`
+    /// - `hidden`: `[1, 1, tokens, tokens]`, true where a token must not see another
+    pub fn forward(&self, x: Tensor<3>, hidden: Option<Tensor<4, Bool>>) -> Tensor<3> {
         let x = x.clone() + self.self_attn.forward(self.layer_norm1.forward(x), hidden);
         x.clone() + self.mlp.forward(self.layer_norm2.forward(x))
     }

@@ -87,14 +87,11 @@ impl Operations for Flex {
         }
         let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
         let [from, to] = weight.shape().dims();
-        let mut shape = x.shape();
-        let rows = shape.num_elements() / from;
+        let rows = x.shape().num_elements() / from;
         let mut y = values(&bias).repeat(rows);
         let (left, right) = (Matrix::new(values(&x), from), Matrix::new(values(&weight), to));
         kernels::add_product(left, right, [rows, to, from], &mut y);
-        let last = shape.num_dims() - 1;
-        shape[last] = to;
-        tensor(y, shape)
+        tensor(y, with_last(x.shape(), to))
     }
 
     fn affine_by_x(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -103,15 +100,12 @@ impl Operations for Flex {
         }
         let (weight, gradient) = (weight.to_contiguous(), gradient.to_contiguous());
         let [from, to] = weight.shape().dims();
-        let mut shape = gradient.shape();
-        let rows = shape.num_elements() / to;
+        let rows = gradient.shape().num_elements() / to;
         let mut y = vec![0f32; rows * from];
         let (left, right) =
             (Matrix::new(values(&gradient), to), Matrix::new(values(&weight), to).transpose());
         kernels::add_product(left, right, [rows, from, to], &mut y);
-        let last = shape.num_dims() - 1;
-        shape[last] = from;
-        tensor(y, shape)
+        tensor(y, with_last(gradient.shape(), from))
     }
 
     fn affine_by_weight(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -190,6 +184,13 @@ fn values(x: &FloatTensor<Flex>) -> &[f32] {
 
 fn tensor(values: Vec<f32>, shape: Shape) -> FloatTensor<Flex> {
     Flex::float_from_data(TensorData::new(values, shape), &Default::default())
+}
+
+/// `[…, size]` of the same other dimensions.
+fn with_last(mut shape: Shape, size: usize) -> Shape {
+    let last = shape.num_dims() - 1;
+    shape[last] = size;
+    shape
 }
 
 /// The tensor itself where the values of its last dimension lie together and no dimension runs backwards,

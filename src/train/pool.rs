@@ -79,3 +79,24 @@ pub fn gather(pictures: &[RgbImage], indices: &[usize], device: &Device) -> Tens
     let batch: Vec<RgbImage> = indices.iter().filter_map(|index| pictures.get(*index)).cloned().collect();
     to_tensor(&batch, device)
 }
+
+#[cfg(all(test, feature = "svg"))]
+mod tests {
+    use super::*;
+    use crate::train::recipe::Recipe;
+
+    #[test]
+    fn a_pool_has_its_share_of_two_objects() {
+        let engine = Engine::new(Recipe::named("mini").unwrap().world).unwrap();
+        let share = |two_objects| {
+            let pool = PoolConfig { kind: Pool::Open, seed: 1, size: 500, two_objects };
+            let (scenes, _) = pool.samples(&engine).unwrap();
+            scenes.iter().filter(|scene| scene.relation.is_some()).count() as f32 / scenes.len() as f32
+        };
+        let world = engine.world().kinds.two;
+        for (given, expected) in [(None, world), (Some(0.75), 0.75), (Some(0.0), 0.0)] {
+            let found = share(given);
+            assert!((found - expected).abs() < 0.08, "{found} for {expected}");
+        }
+    }
+}

@@ -67,7 +67,7 @@ fn vision_tower_and_connector() {
     g.assert("vision.features", features.clone());
     g.assert("connector.output", umm.connector.forward(features));
     let layer = &umm.vision_model.encoder.layers[0];
-    g.assert("block.vision.output", layer.forward(g.tensor("vision.embeddings")));
+    g.assert("block.vision.output", layer.forward(g.tensor("vision.embeddings"), None));
 }
 
 #[test]
