@@ -109,8 +109,8 @@ wasm() {
 
 # The laboratory and, fetched only by who loads one, the encoders; they share all dependencies.
 wasm_cpu() {
-    wasm cpu cpu,scene,tokenizers 1260000
-    wasm encoders cpu,encoders 1700000
+    wasm cpu cpu,scene,tokenizers 1000000
+    wasm encoders cpu,encoders 1400000
 }
 
 # Both in one.

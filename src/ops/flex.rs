@@ -13,10 +13,10 @@ use super::{
     AdamW, Hidden, Operations, composed,
     heads::{Attention, Heads, Mask},
     kernels,
-    product::Matrix,
+    product::{Matrix, add_product},
 };
 
-/// Natively Burn's matrix products have fused multiply-add and threads; tests are of ours.
+/// Natively Burn's matrix products, with fused multiply-add and threads, are the faster ones; tests are of ours.
 const OUR_PRODUCTS: bool = cfg!(any(target_arch = "wasm32", test));
 
 impl Operations for Flex {
@@ -90,7 +90,7 @@ impl Operations for Flex {
         let rows = x.shape().num_elements() / from;
         let mut y = values(&bias).repeat(rows);
         let (left, right) = (Matrix::new(values(&x), from), Matrix::new(values(&weight), to));
-        kernels::add_product(left, right, [rows, to, from], &mut y);
+        add_product(left, right, [rows, to, from], &mut y, to);
         tensor(y, with_last(x.shape(), to))
     }
 
@@ -104,7 +104,7 @@ impl Operations for Flex {
         let mut y = vec![0f32; rows * from];
         let (left, right) =
             (Matrix::new(values(&gradient), to), Matrix::new(values(&weight), to).transpose());
-        kernels::add_product(left, right, [rows, from, to], &mut y);
+        add_product(left, right, [rows, from, to], &mut y, from);
         tensor(y, with_last(gradient.shape(), from))
     }
 
@@ -118,7 +118,7 @@ impl Operations for Flex {
         let rows = x.shape().num_elements() / from;
         let mut y = vec![0f32; from * to];
         let (left, right) = (Matrix::new(values(&x), from).transpose(), Matrix::new(values(&gradient), to));
-        kernels::add_product(left, right, [from, to, rows], &mut y);
+        add_product(left, right, [from, to, rows], &mut y, to);
         tensor(y, Shape::from([from, to]))
     }
 
@@ -145,7 +145,7 @@ impl Operations for Flex {
         hidden: Hidden<Self>,
         gradient: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        if query.dtype() != DType::F32 {
+        if !OUR_PRODUCTS || query.dtype() != DType::F32 {
             return composed::attention_backward::<Self>(query, key, value, hidden.keys(), gradient);
         }
         let [query, key, value, gradient] = [query, key, value, gradient].map(rows);

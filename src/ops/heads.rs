@@ -2,7 +2,7 @@
 //! read and written where they lie among the others.
 
 use super::{
-    kernels::{Kernel, exp, vectorised},
+    kernels::exp,
     product::{Matrix, add_product},
 };
 
@@ -49,72 +49,50 @@ pub(super) struct Attention<'a> {
 impl Attention<'_> {
     /// `[batch, queries, heads, head_dim]`.
     pub fn forward(self) -> Vec<f32> {
-        struct Part<'a>(Attention<'a>, usize, &'a mut [f32]);
-        impl Kernel for Part<'_> {
-            type Output = ();
-            #[inline(always)]
-            fn run(self) {
-                let Self(all, batch, out) = self;
-                let stride = all.stride();
-                let mut weights = vec![0f32; all.queries * all.keys];
-                for head in 0..all.heads {
-                    all.weights(batch, head, &mut weights);
-                    let sizes = [all.queries, all.head_dim, all.keys];
-                    let left = Matrix::new(&weights, all.keys);
-                    add_product(
-                        left,
-                        all.value.matrix(batch, head),
-                        sizes,
-                        &mut out[head * all.head_dim..],
-                        stride,
-                    );
-                }
-            }
+        let stride = self.stride();
+        let mut out = vec![0f32; self.batch * self.queries * stride];
+        let mut weights = vec![0f32; self.queries * self.keys];
+        for (batch, head) in self.each() {
+            self.weights(batch, head, &mut weights);
+            let (left, right) = (Matrix::new(&weights, self.keys), self.value.matrix(batch, head));
+            let first = batch * self.queries * stride + head * self.head_dim;
+            add_product(left, right, [self.queries, self.head_dim, self.keys], &mut out[first..], stride);
         }
-        let mut out = vec![0f32; self.batch * self.queries * self.stride()];
-        let parts = out.chunks_mut(self.queries * self.stride()).enumerate();
-        each(parts, |(batch, out)| vectorised(Part(self, batch, out)));
         out
     }
 
     /// Gradients by query, key and value, `[batch, tokens, heads, head_dim]` each, given that of the
     /// output: with weights `p` and `d = gradient · valueᵀ`, that of the scores is `p (d − Σ p d)`.
     pub fn backward(self, gradient: Heads) -> [Vec<f32>; 3] {
-        struct Part<'a>(Attention<'a>, Heads<'a>, usize, [&'a mut [f32]; 3]);
-        impl Kernel for Part<'_> {
-            type Output = ();
-            #[inline(always)]
-            fn run(self) {
-                let Self(all, gradient, batch, [by_query, by_key, by_value]) = self;
-                let (queries, keys, head_dim, stride) = (all.queries, all.keys, all.head_dim, all.stride());
-                let mut weights = vec![0f32; queries * keys];
-                let mut scores = vec![0f32; queries * keys];
-                for head in 0..all.heads {
-                    let [query, key, value, gradient] =
-                        [all.query, all.key, all.value, gradient].map(|heads| heads.matrix(batch, head));
-                    let first = head * head_dim;
-                    all.weights(batch, head, &mut weights);
-                    let across = Matrix::new(&weights, keys).transpose();
-                    add_product(across, gradient, [keys, head_dim, queries], &mut by_value[first..], stride);
-                    scores.fill(0.0);
-                    add_product(gradient, value.transpose(), [queries, keys, head_dim], &mut scores, keys);
-                    for (p, d) in weights.chunks_exact(keys).zip(scores.chunks_exact_mut(keys)) {
-                        slopes(p, d, all.scale());
-                    }
-                    let scores = Matrix::new(&scores, keys);
-                    add_product(scores, key, [queries, head_dim, keys], &mut by_query[first..], stride);
-                    let across = scores.transpose();
-                    add_product(across, query, [keys, head_dim, queries], &mut by_key[first..], stride);
-                }
-            }
-        }
-        let (queries, keys) = (self.queries * self.stride(), self.keys * self.stride());
+        let Self { queries, keys, head_dim, .. } = self;
+        let stride = self.stride();
         let [mut by_query, mut by_key, mut by_value] =
-            [queries, keys, keys].map(|size| vec![0f32; self.batch * size]);
-        let by_tokens = by_key.chunks_mut(keys).zip(by_value.chunks_mut(keys));
-        let parts = by_query.chunks_mut(queries).zip(by_tokens).enumerate();
-        each(parts, |(batch, (q, (k, v)))| vectorised(Part(self, gradient, batch, [q, k, v])));
+            [queries, keys, keys].map(|tokens| vec![0f32; self.batch * tokens * stride]);
+        let [mut weights, mut scores] = [(); 2].map(|()| vec![0f32; queries * keys]);
+        for (batch, head) in self.each() {
+            let [query, key, value, gradient] =
+                [self.query, self.key, self.value, gradient].map(|heads| heads.matrix(batch, head));
+            let first = |tokens: usize| batch * tokens * stride + head * head_dim;
+            let (by_query, by_key, by_value) =
+                (&mut by_query[first(queries)..], &mut by_key[first(keys)..], &mut by_value[first(keys)..]);
+            self.weights(batch, head, &mut weights);
+            let across = Matrix::new(&weights, keys).transpose();
+            add_product(across, gradient, [keys, head_dim, queries], by_value, stride);
+            scores.fill(0.0);
+            add_product(gradient, value.transpose(), [queries, keys, head_dim], &mut scores, keys);
+            for (p, d) in weights.chunks_exact(keys).zip(scores.chunks_exact_mut(keys)) {
+                slopes(p, d, self.scale());
+            }
+            let scores = Matrix::new(&scores, keys);
+            add_product(scores, key, [queries, head_dim, keys], by_query, stride);
+            add_product(scores.transpose(), query, [keys, head_dim, queries], by_key, stride);
+        }
         [by_query, by_key, by_value]
+    }
+
+    /// Batch rows and heads.
+    fn each(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.batch).flat_map(move |batch| (0..self.heads).map(move |head| (batch, head)))
     }
 
     /// From one token to the next where heads lie side by side.
@@ -127,7 +105,6 @@ impl Attention<'_> {
     }
 
     /// `softmax(query · keyᵀ · scale)` of one head, `[queries, keys]`.
-    #[inline(always)]
     fn weights(self, batch: usize, head: usize, weights: &mut [f32]) {
         weights.fill(0.0);
         let (query, key) = (self.query.matrix(batch, head), self.key.matrix(batch, head));
@@ -145,7 +122,6 @@ impl Attention<'_> {
 }
 
 /// Softmax over the keys that are not hidden; of none at all, zeros.
-#[inline(always)]
 fn softmax(row: &mut [f32], hidden: Option<&[u8]>, scale: f32) {
     if let Some(hidden) = hidden {
         row.iter_mut().zip(hidden).for_each(|(x, hidden)| *x = if *hidden == 0 { *x } else { f32::MIN });
@@ -160,7 +136,6 @@ fn softmax(row: &mut [f32], hidden: Option<&[u8]>, scale: f32) {
 }
 
 /// Of the scores before scaling, from the weights and the gradients of these.
-#[inline(always)]
 fn slopes(weights: &[f32], gradient: &mut [f32], scale: f32) {
     let mean: f32 = weights.iter().zip(gradient.iter()).map(|(p, d)| p * d).sum();
     gradient.iter_mut().zip(weights).for_each(|(d, p)| *d = p * (*d - mean) * scale);
@@ -176,17 +151,6 @@ fn fold(row: &[f32], start: f32, join: impl Fn(f32, f32) -> f32) -> f32 {
         }
     }
     lanes.into_iter().chain(rest.iter().copied()).fold(start, join)
-}
-
-/// Runs `work` on every part, on threads where there are any.
-fn each<T: Send>(parts: impl Iterator<Item = T>, work: impl Fn(T) + Send + Sync) {
-    #[cfg(feature = "threads")]
-    {
-        use rayon::prelude::*;
-        parts.collect::<Vec<_>>().into_par_iter().for_each(work);
-    }
-    #[cfg(not(feature = "threads"))]
-    parts.for_each(work);
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 use super::{
     AdamW,
     composed::{CUBIC, LINEAR, QUICK},
-    product::{self, Matrix},
 };
 
 /// Values a thread gets at least.
@@ -13,7 +12,7 @@ const CHUNK: usize = 16 * 1024;
 const LANES: usize = 8;
 
 /// A loop to be compiled for wider vectors than the build's baseline has.
-pub(super) trait Kernel {
+trait Kernel {
     type Output;
 
     /// Must be inlined, or it keeps the baseline's vectors.
@@ -21,7 +20,7 @@ pub(super) trait Kernel {
 }
 
 /// Runs a kernel with AVX2 where the processor has it.
-pub(super) fn vectorised<K: Kernel>(kernel: K) -> K::Output {
+fn vectorised<K: Kernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2,fma")]
@@ -146,20 +145,6 @@ pub(super) fn rms_norm_backward(
         sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
         sum
     })
-}
-
-/// Adds `a b` to `y`; sizes are rows and columns of `y`, then the terms of each sum.
-pub(super) fn add_product(a: Matrix, b: Matrix, sizes: [usize; 3], y: &mut [f32]) {
-    struct Part<'a>(Matrix<'a>, Matrix<'a>, [usize; 3], &'a mut [f32]);
-    impl Kernel for Part<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn run(self) {
-            let Self(a, b, sizes, y) = self;
-            product::add_product(a, b, sizes, y, sizes[1]);
-        }
-    }
-    vectorised(Part(a, b, sizes, y));
 }
 
 /// One update of weights and both moments, in place; the gradient counts times `scale`.

@@ -54,7 +54,6 @@ impl<'a> Matrix<'a> {
 ///
 /// # Shapes
 /// `[rows, columns, terms]`: `a` is `[rows, terms]`, `b` `[terms, columns]`, `out` `[rows, columns]`.
-#[inline(always)]
 pub(super) fn add_product(
     a: Matrix,
     b: Matrix,
