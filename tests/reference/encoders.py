@@ -43,7 +43,7 @@ def growing(split) -> list[tuple[str, str]]:
     return list(merges)
 
 
-def byte_level() -> Tokenizer:
+def byte_level(merges: list[tuple[str, str]]) -> Tokenizer:
     """CLIP's: byte-level pairs with a mark at the end of words, start and end tokens at the end of the vocabulary."""
     start, end = "<|startoftext|>", "<|endoftext|>"
     pattern = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -57,7 +57,6 @@ def byte_level() -> Tokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
         return tokenizer
 
-    merges = growing(lambda word: [*word[:-1], word[-1] + "</w>"])
     tokens = BYTES + [b + "</w>" for b in BYTES] + ["".join(m) for m in merges] + [start, end]
     vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     tokenizer = assemble(models.BPE(
@@ -68,10 +67,10 @@ def byte_level() -> Tokenizer:
     return tokenizer
 
 
-def unigram() -> Tokenizer:
+def unigram(pieces: list[str]) -> Tokenizer:
     """SigLIP's: a unigram model over text without punctuation, "</s>" (1) for the end and for padding."""
-    pieces = sorted({"▁", *LETTERS}) + ["▁" + word for word in WORDS] + [word[:3] for word in WORDS if len(word) > 4]
-    scores = [(piece, -3.0 - 0.01 * i) for i, piece in enumerate(dict.fromkeys(pieces))]
+    pieces = dict.fromkeys(sorted({"▁", *LETTERS}) + pieces)
+    scores = [(piece, -3.0 - 0.01 * i) for i, piece in enumerate(pieces)]
     tokenizer = Tokenizer(models.Unigram([("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)] + scores, unk_id=2))
     tokenizer.normalizer = normalizers.Sequence([
         normalizers.Lowercase(), normalizers.Replace(Regex(r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"), ""),
@@ -96,6 +95,9 @@ def gemma() -> Tokenizer:
     return tokenizer
 
 
+CLIP_SETTINGS = dict(tokenizer_class="CLIPTokenizer", bos_token="<|startoftext|>", eos_token="<|endoftext|>",
+                     pad_token="<|endoftext|>", unk_token="<|endoftext|>")
+SIGLIP_SETTINGS = dict(tokenizer_class="SiglipTokenizer", eos_token="</s>", pad_token="</s>", unk_token="<unk>")
 TOWER = dict(num_hidden_layers=3, num_attention_heads=4, hidden_size=32, intermediate_size=64)
 TEXT = dict(num_hidden_layers=2, num_attention_heads=3, hidden_size=24, intermediate_size=48)
 IMAGE = dict(image_size=32, patch_size=8)
@@ -277,19 +279,18 @@ def main():
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "goldens" / "encoders")
     out = parser.parse_args().out
     torch.manual_seed(0)
-    bytes_, pieces, pairs = byte_level(), unigram(), gemma()
+    bytes_ = byte_level(growing(lambda word: [*word[:-1], word[-1] + "</w>"]))
+    pieces = unigram(["▁" + word for word in WORDS] + [word[:3] for word in WORDS if len(word) > 4])
+    pairs = gemma()
     end = bytes_.token_to_id("<|endoftext|>")
-    clip_settings = dict(tokenizer_class="CLIPTokenizer", bos_token="<|startoftext|>", eos_token="<|endoftext|>",
-                         pad_token="<|endoftext|>", unk_token="<|endoftext|>")
-    siglip_settings = dict(tokenizer_class="SiglipTokenizer", eos_token="</s>", pad_token="</s>", unk_token="<unk>")
     gemma_settings = dict(tokenizer_class="GemmaTokenizer", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>")
     crop = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     square = dict(height=32, width=32)
     bicubic, bilinear = SiglipImageProcessorPil(size=square, resample=3), SiglipImageProcessorPil(size=square, resample=2)
 
     # OpenAI's files name 2 as the end token; the text is then pooled at the highest id.
-    write(out / "clip", clip("quick_gelu", bytes_, 2), bytes_, clip_settings, torch.float32, "5GB", crop)
-    write(out / "clip-gelu", clip("gelu", bytes_, end), bytes_, clip_settings, torch.float16, "40KB", crop)
+    write(out / "clip", clip("quick_gelu", bytes_, 2), bytes_, CLIP_SETTINGS, torch.float32, "5GB", crop)
+    write(out / "clip-gelu", clip("gelu", bytes_, end), bytes_, CLIP_SETTINGS, torch.float16, "40KB", crop)
     write(out / "siglip", siglip(pieces, **TEXT | dict(hidden_size=32, num_attention_heads=4)), pieces, siglip_settings,
           torch.bfloat16, "5GB", bicubic)
     write(out / "siglip2", siglip(pairs, **TEXT, projection_size=32), pairs, gemma_settings, torch.float16, "50KB", bilinear)
