@@ -107,15 +107,15 @@ wasm() {
     [ "$size" -le "$3" ] || die "the $1 build has grown"
 }
 
-# The laboratory and, fetched only by who loads one, the encoders; they share all dependencies.
+# The laboratory and, fetched only by who loads one, the encoders; they share all dependencies. So for either backend.
 wasm_cpu() {
     wasm cpu cpu,scene,tokenizers 1000000
     wasm encoders cpu,encoders 1400000
 }
 
-# Both in one.
 wasm_webgpu() {
-    wasm webgpu webgpu,scene,encoders 4500000
+    wasm webgpu webgpu,scene,tokenizers 2850000
+    wasm webgpu-encoders webgpu,encoders 3250000
 }
 
 pkg() {

@@ -6,10 +6,10 @@ import type { EncoderCalls } from './encoder-protocol';
 import { RecaError } from './error';
 import { type Handlers, post, serve } from './serve';
 
-const BUILDS = import.meta.glob<typeof Wasm>('../../pkg/dist/{encoders,webgpu}/reca.js');
+const BUILDS = import.meta.glob<typeof Wasm>('../../pkg/dist/{encoders,webgpu-encoders}/reca.js');
 const artefact: Artefact<typeof Wasm, Wasm.Encoders> = {
   cpu: BUILDS['../../pkg/dist/encoders/reca.js'],
-  webgpu: BUILDS['../../pkg/dist/webgpu/reca.js'],
+  webgpu: BUILDS['../../pkg/dist/webgpu-encoders/reca.js'],
   create: (wasm, backend) => wasm.Encoders.create(backend),
 };
 
