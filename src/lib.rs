@@ -11,6 +11,7 @@ pub mod error;
 pub mod eval;
 pub mod flow;
 pub mod image;
+pub mod layers;
 pub mod ops;
 pub mod pipeline;
 pub mod random;

@@ -1,9 +1,13 @@
 //! Whether a device computes what it should. Drivers exist that compute wrongly and say nothing; this
 //! asks for something small whose answer is known before a model is trusted to them.
 
-use burn::tensor::{Device, Tensor, TensorData, activation::softmax, module::conv2d, ops::ConvOptions};
+use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
 
-use crate::{Error, Result, umm::describe::read};
+use crate::{
+    Error, Result,
+    ops::{Geometry, convolution, product},
+    umm::describe::read,
+};
 
 /// Side of the picture, pixels; a token is a patch of 2×2.
 const SIDE: usize = 16;
@@ -53,11 +57,11 @@ fn kernels() -> Vec<f32> {
 fn on_device(device: &Device) -> Tensor<3> {
     let picture = Tensor::from_data(TensorData::new(picture(), [1, COLOURS, SIDE, SIDE]), device);
     let kernels = TensorData::new(kernels(), [CHANNELS, COLOURS, KERNEL, KERNEL]);
-    let options = ConvOptions::new([STRIDE; 2], [PADDING; 2], [1; 2], 1);
-    let patches: Tensor<4> = conv2d(picture, Tensor::from_data(kernels, device), None, options);
+    let geometry = Geometry { stride: STRIDE, padding: PADDING };
+    let patches = convolution(picture, Tensor::from_data(kernels, device), geometry);
     let tokens: Tensor<3> = patches.reshape([1, CHANNELS, TOKENS]).swap_dims(1, 2).tanh();
-    let scores = tokens.clone().matmul(tokens.clone().swap_dims(1, 2));
-    softmax(scores, 2).matmul(tokens)
+    let scores = product(tokens.clone(), tokens.clone().swap_dims(1, 2));
+    product(softmax(scores, 2), tokens)
 }
 
 /// The same, token by token.

@@ -2,7 +2,6 @@
 
 use burn::{
     module::{Module, Param},
-    nn::{Initializer, Linear, LinearConfig},
     tensor::{Device, Tensor, activation},
 };
 
@@ -11,7 +10,11 @@ use super::{
     text::TextTower,
     vision::VisionTower,
 };
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    layers::{Linear, constant},
+    ops::product,
+};
 
 /// Both towers; field names are the checkpoints' tensor names. What a checkpoint lacks is `None`.
 #[derive(Module, Debug)]
@@ -31,8 +34,8 @@ impl DualEncoder {
     /// A model with fresh random weights, with its projections.
     pub fn new(config: &EncoderConfig, device: &Device) -> Self {
         let is_clip = config.family == Family::Clip;
-        let projection = |size| LinearConfig::new(size, config.projection_dim).with_bias(false).init(device);
-        let scalar = |value| Initializer::Constant { value }.init([1], device);
+        let projection = |size| Linear::unbiased(size, config.projection_dim, device);
+        let scalar = |value| constant(value, [1], device);
         let text = config.text.as_ref();
         Self {
             vision_model: VisionTower::new(config.family, &config.vision, device),
@@ -122,7 +125,7 @@ impl DualEncoder {
 
 /// Cosines of every row of one with every row of the other, `[images, texts]`.
 pub fn cosines(images: Tensor<2>, texts: Tensor<2>) -> Tensor<2> {
-    normalise(images).matmul(normalise(texts).transpose())
+    product(normalise(images), normalise(texts).transpose())
 }
 
 /// Rows of length 1.

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::ops::product;
+
 /// Coefficient of PyTorch's bicubic interpolation (Pillow's is −0.5).
 const A: f64 = -0.75;
 
@@ -14,9 +16,9 @@ const A: f64 = -0.75;
 pub fn resize(table: Tensor<2>, side: usize, [rows, columns]: [usize; 2]) -> Tensor<2> {
     let [_, hidden] = table.dims();
     let device = table.device();
-    let down = weights(side, rows, &device).matmul(table.reshape([side, side * hidden]));
+    let down = product(weights(side, rows, &device), table.reshape([side, side * hidden]));
     let across: Tensor<3> = weights(side, columns, &device).unsqueeze();
-    across.matmul(down.reshape([rows, side, hidden])).reshape([rows * columns, hidden])
+    product(across, down.reshape([rows, side, hidden])).reshape([rows * columns, hidden])
 }
 
 /// What each of `to` values takes from each of `from`, `[to, from]`.

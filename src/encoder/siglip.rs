@@ -4,16 +4,12 @@
 
 use burn::{
     module::Module,
-    nn::{
-        Embedding, EmbeddingConfig, GroupNorm, GroupNormConfig, Initializer, LayerNorm, LayerNormConfig,
-        PaddingConfig2d,
-        conv::{Conv2d, Conv2dConfig},
-    },
     tensor::{Device, Tensor},
 };
 
 use super::vit::{Activation, BlockConfig, Encoder};
-use crate::ops::gelu;
+use crate::layers::{Conv2d, Embedding, GroupNorm, LayerNorm};
+use crate::ops::{Geometry, gelu};
 use crate::umm::config::{NORM_GROUPS, UmmConfig, VisionConfig};
 
 /// Image to patch features, `vision_model` in a checkpoint.
@@ -41,9 +37,7 @@ impl VisionModel {
         Self {
             embeddings: Embeddings::new(vision, tokens, device),
             encoder: Encoder::new(&block, vision.num_hidden_layers, device),
-            post_layernorm: LayerNormConfig::new(vision.hidden_size)
-                .with_epsilon(vision.layer_norm_eps)
-                .init(device),
+            post_layernorm: LayerNorm::new(vision.hidden_size, vision.layer_norm_eps, device),
         }
     }
 
@@ -70,9 +64,7 @@ impl Embeddings {
         let channels = [3, a, b, vision.hidden_size];
         Self {
             stem: channels.windows(2).map(|c| StemStage::new(c[0], c[1], device)).collect(),
-            position_embedding: EmbeddingConfig::new(tokens, vision.hidden_size)
-                .with_initializer(Initializer::Normal { mean: 0.0, std: 0.02 })
-                .init(device),
+            position_embedding: Embedding::new(tokens, vision.hidden_size, device),
         }
     }
 
@@ -93,12 +85,8 @@ pub struct StemStage {
 impl StemStage {
     fn new(from: usize, to: usize, device: &Device) -> Self {
         Self {
-            conv: Conv2dConfig::new([from, to], [3, 3])
-                .with_stride([2, 2])
-                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-                .with_bias(false)
-                .init(device),
-            norm: GroupNormConfig::new(NORM_GROUPS, to).init(device),
+            conv: Conv2d::new([from, to], 3, Geometry { stride: 2, padding: 1 }, device).unbiased(),
+            norm: GroupNorm::new(NORM_GROUPS, to, device),
         }
     }
 

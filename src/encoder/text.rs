@@ -2,7 +2,6 @@
 
 use burn::{
     module::Module,
-    nn::{Embedding, EmbeddingConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig},
     tensor::{Device, Int, Tensor, TensorData},
 };
 
@@ -10,7 +9,10 @@ use super::{
     config::{Family, TextConfig},
     vit::Encoder,
 };
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    layers::{Embedding, LayerNorm, Linear},
+};
 
 /// The end token's id in CLIP files that are older than the right one; texts are then pooled at
 /// their highest id, which the end token has.
@@ -40,10 +42,7 @@ enum Pooling {
 impl TextTower {
     pub fn new(family: Family, config: &TextConfig, device: &Device) -> Self {
         let hidden = config.block.hidden_size;
-        let embedding = |size| {
-            let initializer = Initializer::Normal { mean: 0.0, std: 0.02 };
-            EmbeddingConfig::new(size, hidden).with_initializer(initializer).init(device)
-        };
+        let embedding = |size| Embedding::new(size, hidden, device);
         let is_clip = family == Family::Clip;
         Self {
             embeddings: TextEmbeddings {
@@ -51,10 +50,8 @@ impl TextTower {
                 position_embedding: embedding(config.max_position_embeddings),
             },
             encoder: Encoder::new(&config.block, config.num_hidden_layers, device),
-            final_layer_norm: LayerNormConfig::new(hidden)
-                .with_epsilon(config.block.layer_norm_eps)
-                .init(device),
-            head: (!is_clip).then(|| LinearConfig::new(hidden, config.projection_size).init(device)),
+            final_layer_norm: LayerNorm::new(hidden, config.block.layer_norm_eps, device),
+            head: (!is_clip).then(|| Linear::new(hidden, config.projection_size, device)),
             pooling: if is_clip { Pooling::End(config.eos_token_id) } else { Pooling::Last },
         }
     }

@@ -2,10 +2,6 @@
 
 use burn::{
     module::{Module, Param},
-    nn::{
-        Embedding, EmbeddingConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig,
-        conv::{Conv2d, Conv2dConfig},
-    },
     tensor::{Device, Tensor},
 };
 
@@ -14,7 +10,8 @@ use super::{
     position,
     vit::{BlockConfig, Encoder, Mlp},
 };
-use crate::ops::{attention, linear};
+use crate::layers::{Conv2d, Embedding, LayerNorm, Linear, constant, normal};
+use crate::ops::{Geometry, attention, linear, product};
 use crate::umm::attention::{merge_heads, split_heads};
 
 /// Image to patch features and one pooled vector.
@@ -31,12 +28,12 @@ pub struct VisionTower {
 
 impl VisionTower {
     pub fn new(family: Family, config: &VisionConfig, device: &Device) -> Self {
-        let norm = LayerNormConfig::new(config.block.hidden_size).with_epsilon(config.block.layer_norm_eps);
+        let norm = || LayerNorm::new(config.block.hidden_size, config.block.layer_norm_eps, device);
         Self {
             embeddings: Embeddings::new(family, config, device),
-            pre_layrnorm: (family == Family::Clip).then(|| norm.init(device)),
+            pre_layrnorm: (family == Family::Clip).then(norm),
             encoder: Encoder::new(&config.block, config.num_hidden_layers, device),
-            post_layernorm: norm.init(device),
+            post_layernorm: norm(),
             head: config.use_head.then(|| PoolingHead::new(&config.block, device)),
         }
     }
@@ -111,17 +108,12 @@ pub struct Embeddings {
 impl Embeddings {
     fn new(family: Family, config: &VisionConfig, device: &Device) -> Self {
         let (hidden, patch, grid) = (config.block.hidden_size, config.patch_size, config.grid());
-        let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
         let is_clip = family == Family::Clip;
+        let embedding = Conv2d::new([3, hidden], patch, Geometry { stride: patch, padding: 0 }, device);
         Self {
-            class_embedding: is_clip.then(|| normal.init([hidden], device)),
-            patch_embedding: Conv2dConfig::new([3, hidden], [patch, patch])
-                .with_stride([patch, patch])
-                .with_bias(!is_clip)
-                .init(device),
-            position_embedding: EmbeddingConfig::new(grid * grid + usize::from(is_clip), hidden)
-                .with_initializer(normal)
-                .init(device),
+            class_embedding: is_clip.then(|| normal(0.02, [hidden], device)),
+            patch_embedding: if is_clip { embedding.unbiased() } else { embedding },
+            position_embedding: Embedding::new(grid * grid + usize::from(is_clip), hidden, device),
             patch_size: patch,
             grid,
         }
@@ -156,7 +148,7 @@ impl Embeddings {
         let hidden = weight.dims()[0];
         let weight: Tensor<2> = weight.reshape([hidden, channels * p * p]);
         // A transposed view must not be reshaped, which would copy the weight for each image.
-        let x = patches.matmul(weight.transpose());
+        let x = product(patches, weight.transpose());
         let x = match &self.patch_embedding.bias {
             Some(bias) => x + bias.val().unsqueeze(),
             None => x,
@@ -191,9 +183,9 @@ impl PoolingHead {
     fn new(config: &BlockConfig, device: &Device) -> Self {
         let hidden = config.hidden_size;
         Self {
-            probe: Initializer::Normal { mean: 0.0, std: 0.02 }.init([1, 1, hidden], device),
+            probe: normal(0.02, [1, 1, hidden], device),
             attention: PoolingAttention::new(config, device),
-            layernorm: LayerNormConfig::new(hidden).with_epsilon(config.layer_norm_eps).init(device),
+            layernorm: LayerNorm::new(hidden, config.layer_norm_eps, device),
             mlp: Mlp::new(config, device),
         }
     }
@@ -220,9 +212,9 @@ impl PoolingAttention {
         let hidden = config.hidden_size;
         let std = (hidden as f64).powf(-0.5);
         Self {
-            in_proj_weight: Initializer::Normal { mean: 0.0, std }.init([3 * hidden, hidden], device),
-            in_proj_bias: Initializer::Zeros.init([3 * hidden], device),
-            out_proj: LinearConfig::new(hidden, hidden).init(device),
+            in_proj_weight: normal(std, [3 * hidden, hidden], device),
+            in_proj_bias: constant(0.0, [3 * hidden], device),
+            out_proj: Linear::new(hidden, hidden, device),
             heads: config.num_attention_heads,
         }
     }
@@ -233,7 +225,7 @@ impl PoolingAttention {
         let project = |x: Tensor<3>, part: usize| {
             let weight: Tensor<3> = self.in_proj_weight.val().narrow(0, part * hidden, hidden).unsqueeze();
             let bias = self.in_proj_bias.val().narrow(0, part * hidden, hidden);
-            split_heads(x.matmul(weight.swap_dims(1, 2)) + bias.unsqueeze(), self.heads)
+            split_heads(product(x, weight.swap_dims(1, 2)) + bias.unsqueeze(), self.heads)
         };
         let query = project(probe, 0).expand([batch as i64, -1, -1, -1]);
         let (key, value) = (project(x.clone(), 1), project(x, 2));

@@ -2,10 +2,10 @@
 
 use burn::{
     module::Module,
-    nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
     tensor::{Bool, Device, Tensor, TensorData, activation},
 };
 
+use crate::layers::{LayerNorm, Linear};
 use crate::ops::{self, attention, linear};
 use crate::umm::attention::{merge_heads, split_heads};
 
@@ -82,11 +82,11 @@ pub struct EncoderLayer {
 
 impl EncoderLayer {
     fn new(config: &BlockConfig, device: &Device) -> Self {
-        let norm = LayerNormConfig::new(config.hidden_size).with_epsilon(config.layer_norm_eps);
+        let norm = || LayerNorm::new(config.hidden_size, config.layer_norm_eps, device);
         Self {
-            layer_norm1: norm.init(device),
+            layer_norm1: norm(),
             self_attn: SelfAttention::new(config, device),
-            layer_norm2: norm.init(device),
+            layer_norm2: norm(),
             mlp: Mlp::new(config, device),
         }
     }
@@ -112,12 +112,12 @@ pub struct SelfAttention {
 
 impl SelfAttention {
     fn new(config: &BlockConfig, device: &Device) -> Self {
-        let linear = LinearConfig::new(config.hidden_size, config.hidden_size);
+        let linear = || Linear::new(config.hidden_size, config.hidden_size, device);
         Self {
-            q_proj: linear.init(device),
-            k_proj: linear.init(device),
-            v_proj: linear.init(device),
-            out_proj: linear.init(device),
+            q_proj: linear(),
+            k_proj: linear(),
+            v_proj: linear(),
+            out_proj: linear(),
             heads: config.num_attention_heads,
         }
     }
@@ -141,8 +141,8 @@ pub struct Mlp {
 impl Mlp {
     pub fn new(config: &BlockConfig, device: &Device) -> Self {
         Self {
-            fc1: LinearConfig::new(config.hidden_size, config.intermediate_size).init(device),
-            fc2: LinearConfig::new(config.intermediate_size, config.hidden_size).init(device),
+            fc1: Linear::new(config.hidden_size, config.intermediate_size, device),
+            fc2: Linear::new(config.intermediate_size, config.hidden_size, device),
             activation: config.activation,
         }
     }

@@ -7,7 +7,6 @@
 
 use burn::{
     module::Module,
-    nn::{Linear, LinearConfig},
     tensor::{Device, Tensor, activation::sigmoid},
 };
 use serde::{Deserialize, Serialize};
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     encoder::siglip::VisionModel,
+    layers::Linear,
     scene::{Colour, SIZE, layout::Place},
     umm::{
         config::{STEM_STRIDE, VisionConfig},
@@ -66,7 +66,7 @@ impl Detector {
         let outputs = SPLIT * SPLIT * (nouns + COLOURS + BOX);
         Self {
             vision_model: VisionModel::sized(vision, TOKENS, device),
-            head: LinearConfig::new(vision.hidden_size, outputs).init(device),
+            head: Linear::new(vision.hidden_size, outputs, device),
             nouns,
         }
     }

@@ -1,7 +1,7 @@
 //! Backward passes of this crate's operations.
 
 use burn::backend::{
-    Autodiff, AutodiffBackend,
+    Autodiff, AutodiffBackend, Backend, TensorMetadata,
     autodiff::{
         checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
         grads::Gradients,
@@ -9,8 +9,9 @@ use burn::backend::{
     },
     tensor::{BoolTensor, FloatTensor},
 };
+use burn::tensor::Shape;
 
-use super::{AdamW, Hidden, Operations};
+use super::{AdamW, Geometry, Hidden, Operations};
 
 impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
     fn gelu_tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -43,6 +44,31 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
         match Affine.prepare::<C>([x_node, weight_node, bias_node]).compute_bound().stateful() {
             OpsKind::Tracked(step) => step.finish(kept, B::affine(x, weight, bias)),
             OpsKind::UnTracked(step) => step.finish(B::affine(x, weight, bias)),
+        }
+    }
+
+    fn product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        let kept = (
+            b.is_tracked().then(|| a.primitive().clone()),
+            a.is_tracked().then(|| b.primitive().clone()),
+        );
+        let shapes = [a.primitive().shape(), b.primitive().shape()];
+        let [(a, a_node), (b, b_node)] = [a, b].map(|tensor| tensor.into_parts());
+        match Product.prepare::<C>([a_node, b_node]).compute_bound().stateful() {
+            OpsKind::Tracked(step) => step.finish((kept.0, kept.1, shapes), B::product(a, b)),
+            OpsKind::UnTracked(step) => step.finish(B::product(a, b)),
+        }
+    }
+
+    fn convolve(x: FloatTensor<Self>, weight: FloatTensor<Self>, geometry: Geometry) -> FloatTensor<Self> {
+        let tracked = [x.is_tracked(), weight.is_tracked()];
+        let [(x, x_node), (weight, weight_node)] = [x, weight].map(|tensor| tensor.into_parts());
+        match Convolve.prepare::<C>([x_node, weight_node]).compute_bound().stateful() {
+            OpsKind::Tracked(step) => {
+                let state = (x.clone(), weight.clone(), geometry, tracked);
+                step.finish(state, B::convolve(x, weight, geometry))
+            }
+            OpsKind::UnTracked(step) => step.finish(B::convolve(x, weight, geometry)),
         }
     }
 
@@ -131,6 +157,56 @@ impl<B: Operations> Backward<B, 3> for Affine {
         }
         if let Some(parent) = to_bias {
             gradients.register::<B>(parent.id, B::linear_bias_backward(gradient));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Product;
+
+impl<B: Operations> Backward<B, 2> for Product {
+    /// Both operands, each where the other needs it, and their shapes.
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>, [Shape; 2]);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [to_a, to_b] = ops.parents;
+        let (a, b, [a_shape, b_shape]) = ops.state;
+        if let (Some(parent), Some(b)) = (to_a, b) {
+            let by_a = B::product(gradient.clone(), B::float_transpose(b));
+            gradients.register::<B>(parent.id, summed::<B>(by_a, &a_shape));
+        }
+        if let (Some(parent), Some(a)) = (to_b, a) {
+            let by_b = B::product(B::float_transpose(a), gradient);
+            gradients.register::<B>(parent.id, summed::<B>(by_b, &b_shape));
+        }
+    }
+}
+
+/// The sum over what was repeated: dimensions that have a size of 1 in `shape`.
+fn summed<B: Backend>(gradient: FloatTensor<B>, shape: &Shape) -> FloatTensor<B> {
+    (0..shape.num_dims()).fold(gradient, |gradient, dim| {
+        if shape[dim] == gradient.shape()[dim] { gradient } else { B::float_sum_dim(gradient, dim) }
+    })
+}
+
+#[derive(Debug)]
+struct Convolve;
+
+impl<B: Operations> Backward<B, 2> for Convolve {
+    /// `x`, weight, and whether each has a gradient.
+    type State = (FloatTensor<B>, FloatTensor<B>, Geometry, [bool; 2]);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [to_x, to_weight] = ops.parents;
+        let (x, weight, geometry, [by_x, by_weight]) = ops.state;
+        if let Some(parent) = to_x.filter(|_| by_x) {
+            let by_x = B::convolve_by_x(x.clone(), weight.clone(), gradient.clone(), geometry);
+            gradients.register::<B>(parent.id, by_x);
+        }
+        if let Some(parent) = to_weight.filter(|_| by_weight) {
+            gradients.register::<B>(parent.id, B::convolve_by_weight(x, weight, gradient, geometry));
         }
     }
 }

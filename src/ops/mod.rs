@@ -20,9 +20,13 @@ use burn::{
         Backend, Dispatch, ExtensionType, backend_extension,
         tensor::{BoolTensor, FloatTensor},
     },
-    nn::Linear,
-    tensor::{Bool, Tensor, ops::AttentionModuleOptions},
+    tensor::{
+        Bool, Tensor,
+        ops::{AttentionModuleOptions, ConvOptions},
+    },
 };
+
+use crate::layers::Linear;
 
 /// Backends that run this crate's operations. Shapes are those of the public functions below.
 #[backend_extension(Flex: cfg(feature = "cpu"), Cube: cfg(feature = "webgpu"), Autodiff)]
@@ -72,6 +76,36 @@ pub trait Operations: Backend {
         Self::linear_weight_backward(x, gradient)
     }
 
+    /// See [`product`].
+    fn product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(a, b)
+    }
+
+    /// See [`convolution`].
+    fn convolve(x: FloatTensor<Self>, weight: FloatTensor<Self>, geometry: Geometry) -> FloatTensor<Self> {
+        Self::conv2d(x, weight, None, geometry.options())
+    }
+
+    /// Gradient of [`convolution`] by `x`, given the gradient of its output.
+    fn convolve_by_x(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        geometry: Geometry,
+    ) -> FloatTensor<Self> {
+        Self::conv2d_x_backward(x, weight, gradient, geometry.options())
+    }
+
+    /// Gradient of [`convolution`] by the weight, given the gradient of its output.
+    fn convolve_by_weight(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        geometry: Geometry,
+    ) -> FloatTensor<Self> {
+        Self::conv2d_weight_backward(x, weight, gradient, geometry.options())
+    }
+
     /// See [`attention`].
     fn attend(
         query: FloatTensor<Self>,
@@ -103,6 +137,20 @@ pub trait Operations: Backend {
         update: AdamW,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         composed::adamw::<Self>(weights, gradient, scale, moment_1, moment_2, update)
+    }
+}
+
+/// How a convolution's kernel moves over a picture: the same along both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    pub stride: usize,
+    /// Zeros around the picture.
+    pub padding: usize,
+}
+
+impl Geometry {
+    fn options(self) -> ConvOptions<2> {
+        ConvOptions::new([self.stride; 2], [self.padding; 2], [1; 2], 1)
     }
 }
 
@@ -175,16 +223,34 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -
     Tensor::from_dispatch(y)
 }
 
-/// `x · weight + bias`, as the layer's own `forward`.
+/// `x · weight + bias`; a layer's bias may be missing.
 ///
 /// # Shapes
 /// `[…, from]` to `[…, to]`.
 pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
-    let Some(bias) = &layer.bias else {
-        return layer.forward(x);
-    };
-    let [weight, bias] = [layer.weight.val().into_dispatch(), bias.val().into_dispatch()];
+    let weight = layer.weight.val();
+    let bias = layer.bias.as_ref().map_or_else(|| Tensor::zeros([weight.dims()[1]], &weight.device()), |bias| bias.val());
+    let [weight, bias] = [weight.into_dispatch(), bias.into_dispatch()];
     Tensor::from_dispatch(<Dispatch as Operations>::affine(x.into_dispatch(), weight, bias))
+}
+
+/// Products of matrices, one for each index before the last two; a size of 1 there goes with any.
+///
+/// # Shapes
+/// `[…, m, k]` and `[…, k, n]` to `[…, m, n]`.
+pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as Operations>::product(a.into_dispatch(), b.into_dispatch()))
+}
+
+/// A convolution without bias (in the field's sense: the kernel is not turned).
+///
+/// # Shapes
+/// - `x`: `[batch, from, height, width]`
+/// - `weight`: `[to, from, side, side]`
+/// - returns `[batch, to, rows, columns]`, of `(height + 2 · padding − side) / stride + 1` rows
+pub fn convolution(x: Tensor<4>, weight: Tensor<4>, geometry: Geometry) -> Tensor<4> {
+    let y = <Dispatch as Operations>::convolve(x.into_dispatch(), weight.into_dispatch(), geometry);
+    Tensor::from_dispatch(y)
 }
 
 /// `softmax(query · keyᵀ / √head_dim) · value` (Vaswani et al., 2017, section 3.2); a query that sees no

@@ -3,7 +3,6 @@
 
 use burn::{
     module::{Module, Param},
-    nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig},
     tensor::{Device, Tensor, TensorData},
 };
 use image::RgbImage;
@@ -11,10 +10,14 @@ use image::RgbImage;
 use crate::{
     Result,
     encoder::{DualEncoder, Preprocessor},
-    ops::{gelu, linear},
+    layers::{LayerNorm, Linear, normal},
+    ops::{gelu, linear, product},
     train::connector::Projector,
     umm::UmmConfig,
 };
+
+/// Of the connector's norm.
+const EPSILON: f64 = 1e-5;
 
 /// A frozen CLIP or SigLIP vision tower.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ impl External {
         let [_, _, height, width] = pixels.dims();
         let tower = &self.encoder.vision_model;
         let patches = tower.patches(tower.hidden_state(pixels, self.layer));
-        Ok(averages([height / self.patch_size, width / self.patch_size], side, device).matmul(patches))
+        Ok(product(averages([height / self.patch_size, width / self.patch_size], side, device), patches))
     }
 }
 
@@ -58,11 +61,10 @@ impl ExternalConnector {
     pub fn new(size: usize, config: &UmmConfig, device: &Device) -> Self {
         let (inner, hidden) = (config.connector.intermediate_size, config.understanding.hidden_size);
         Self {
-            norm: LayerNormConfig::new(size).init(device),
-            fc1: LinearConfig::new(size, inner).init(device),
-            fc2: LinearConfig::new(inner, hidden).init(device),
-            position_embedding: Initializer::Normal { mean: 0.0, std: 0.02 }
-                .init([config.visual_tokens(), hidden], device),
+            norm: LayerNorm::new(size, EPSILON, device),
+            fc1: Linear::new(size, inner, device),
+            fc2: Linear::new(inner, hidden, device),
+            position_embedding: normal(0.02, [config.visual_tokens(), hidden], device),
         }
     }
 }
@@ -100,7 +102,7 @@ mod tests {
         let device = Device::flex();
         let grid = Tensor::<1, Int>::arange(0..(size * size) as i64, &device).float();
         let grid: Tensor<3> = grid.reshape([1, size * size, 1]);
-        averages([size, size], side, &device).matmul(grid).into_data().try_to_vec().unwrap()
+        product(averages([size, size], side, &device), grid).into_data().try_to_vec().unwrap()
     }
 
     /// Against `torch.nn.functional.adaptive_avg_pool2d(torch.arange(n * n).view(1, 1, n, n), side)`.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use burn::{
     module::{Module, Param},
-    nn::{Embedding, Initializer},
     tensor::{Tensor, TensorData},
 };
 use image::RgbImage;
@@ -23,6 +22,8 @@ use super::{
 use crate::{
     Result,
     encoder::siglip::VisionModel,
+    layers::{Embedding, constant},
+    ops::product,
     random,
     scene::{SIZE, Scene, SceneObject},
     text::Tokenizer,
@@ -59,8 +60,8 @@ impl EncoderModule {
         let device = token_embedding.weight.device();
         Self {
             vision_model: umm.vision_model.clone(),
-            word_bias: Initializer::Zeros.init([vocabulary], &device),
-            region_bias: Initializer::Zeros.init([vocabulary], &device),
+            word_bias: constant(0.0, [vocabulary], &device),
+            region_bias: constant(0.0, [vocabulary], &device),
             token_embedding,
         }
     }
@@ -80,7 +81,7 @@ impl EncoderModule {
     /// - returns `[batch, vocab_size]`
     fn picture_scores(&self, features: Tensor<3>) -> Tensor<2> {
         let strongest: Tensor<2> = features.max_dim(1).squeeze_dim(1);
-        strongest.matmul(self.words()) + self.word_bias.val().unsqueeze()
+        product(strongest, self.words()) + self.word_bias.val().unsqueeze()
     }
 
     /// How well each word fits each box: the mean feature of its cells.
@@ -90,8 +91,8 @@ impl EncoderModule {
     /// - `shares`: `[regions, batch · cells]`, rows that sum to one
     /// - returns `[regions, vocab_size]`
     fn region_scores(&self, features: Tensor<3>, shares: Tensor<2>) -> Tensor<2> {
-        let means = shares.matmul(features.flatten(0, 1));
-        means.matmul(self.words()) + self.region_bias.val().unsqueeze()
+        let means = product(shares, features.flatten(0, 1));
+        product(means, self.words()) + self.region_bias.val().unsqueeze()
     }
 
     fn words(&self) -> Tensor<2> {

@@ -4,6 +4,7 @@
 pub mod cache;
 pub mod checkpoint;
 pub mod ema;
+mod muon;
 pub mod objective;
 pub mod optim;
 pub mod schedule;

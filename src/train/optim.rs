@@ -1,21 +1,17 @@
 //! One update of a module: gradients clipped by their common norm, then AdamW, or Muon for the
 //! matrices of transformer blocks.
 //!
-//! AdamW is an operation of [`crate::ops`], one pass over memory; Muon is burn-optim's. Their state is
-//! kept here, by parameter, because burn-optim reads it back synchronously to save it, which cannot be
-//! done on WebGPU in a browser.
+//! AdamW is an operation of [`crate::ops`], one pass over memory. State is kept here, by parameter, because
+//! burn-optim reads it back synchronously to save it, which cannot be done on WebGPU in a browser.
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
-    optim::{
-        AdjustLrFn, GradientsParams, Muon, MuonConfig, Optimizer as _, decay::WeightDecayConfig,
-        momentum::MomentumConfig,
-    },
+    optim::GradientsParams,
     tensor::Tensor,
 };
 use serde::{Deserialize, Serialize};
 
-use super::stage::TrainingConfig;
+use super::{muon, stage::TrainingConfig};
 use crate::ops::{self, AdamW};
 
 /// Norm to which a step's gradients are shortened, all together.
@@ -68,13 +64,7 @@ impl Optimizer {
             weight_decay: self.weight_decay,
             time: self.updates + 1,
         };
-        let muon = MuonConfig::new()
-            .with_momentum(MomentumConfig { momentum: 0.0, dampening: 0.0, nesterov: false })
-            .with_weight_decay(Some(WeightDecayConfig::new(self.weight_decay)))
-            .with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW)
-            .build();
-        let muon = (self.rule == Rule::Muon).then_some(muon);
-        let mut update = Update { optimizer: self, gradients, scale, adamw, muon, path: Vec::new() };
+        let mut update = Update { optimizer: self, gradients, scale, adamw, path: Vec::new() };
         let module = module.map(&mut update);
         self.updates += 1;
         module
@@ -86,7 +76,6 @@ struct Update<'a> {
     gradients: GradientsParams,
     scale: Tensor<1>,
     adamw: AdamW,
-    muon: Option<Muon>,
     /// Names of the enclosing modules.
     path: Vec<String>,
 }
@@ -94,7 +83,9 @@ struct Update<'a> {
 impl Update<'_> {
     /// adaLN stays with AdamW: it is a quarter of the weights, and no matrix that attention reads.
     fn is_muons(&self) -> bool {
-        self.path.iter().any(|name| name == "layers") && self.path.last().is_some_and(|name| name != "adaln")
+        self.optimizer.rule == Rule::Muon
+            && self.path.iter().any(|name| name == "layers")
+            && self.path.last().is_some_and(|name| name != "adaln")
     }
 }
 
@@ -111,13 +102,14 @@ impl ModuleMapper for Update<'_> {
         let Some(gradient) = self.gradients.remove::<D>(param.id) else { return param };
         let (id, scale) = (param.id, self.scale.clone());
         let first = self.optimizer.moment_1.remove::<D>(id).unwrap_or_else(|| gradient.zeros_like());
-        if let Some(muon) = self.muon.as_ref().filter(|_| D == 2 && self.is_muons()) {
+        if D == 2 && self.is_muons() {
             let gradient = gradient * scale.unsqueeze();
             let velocity = first * MOMENTUM + gradient.clone();
             let ahead = velocity.clone() * MOMENTUM + gradient;
             self.optimizer.moment_1.register(id, velocity);
             let rate = self.adamw.learning_rate * MUON_FACTOR;
-            return param.map(|tensor| muon.step(rate, tensor, ahead, None).0);
+            let decay = 1.0 - rate * f64::from(self.adamw.weight_decay);
+            return param.map(|weights| weights * decay - muon::direction(ahead) * rate);
         }
         let second = self.optimizer.moment_2.remove::<D>(id).unwrap_or_else(|| gradient.zeros_like());
         param.map(|weights| {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use burn::{
     module::{Module, Param},
-    nn::Initializer,
     tensor::{Tensor, TensorData},
 };
 use serde::{Deserialize, Serialize};
@@ -23,7 +22,9 @@ use super::{
     words::words_of,
 };
 use crate::{
-    Result, random,
+    Result,
+    layers::constant,
+    random,
     scene::Scene,
     umm::{TextBatch, Umm, connector::Connector, understanding::Understanding},
 };
@@ -60,7 +61,7 @@ impl UnderstandingModule {
         Self {
             connector: umm.connector.clone(),
             understanding: umm.understanding.clone(),
-            tag_bias: Initializer::Constant { value: TAG_BIAS }.init([vocabulary], &device),
+            tag_bias: constant(TAG_BIAS, [vocabulary], &device),
         }
     }
 

@@ -2,14 +2,14 @@
 
 use burn::{
     module::{Module, Param},
-    nn::{
-        GroupNorm, GroupNormConfig, Initializer, PaddingConfig2d,
-        conv::{Conv2d, Conv2dConfig},
-    },
     tensor::{Device, Tensor, activation::silu},
 };
 
 use super::config::{NORM_GROUPS, UmmConfig};
+use crate::{
+    layers::{Conv2d, GroupNorm, constant},
+    ops::Geometry,
+};
 
 /// `autoencoder` in a checkpoint.
 #[derive(Module, Debug)]
@@ -28,8 +28,8 @@ impl Autoencoder {
         Self {
             encoder: LatentEncoder::new(config, device),
             decoder: LatentDecoder::new(config, device),
-            latent_mean: Initializer::Zeros.init::<1, _>([latent], device).set_require_grad(false),
-            latent_std: Initializer::Ones.init::<1, _>([latent], device).set_require_grad(false),
+            latent_mean: constant(0.0, [latent], device).set_require_grad(false),
+            latent_std: constant(1.0, [latent], device).set_require_grad(false),
         }
     }
 
@@ -65,9 +65,9 @@ pub struct ResidualBlock {
 impl ResidualBlock {
     fn new(channels: usize, device: &Device) -> Self {
         Self {
-            norm1: GroupNormConfig::new(NORM_GROUPS, channels).init(device),
+            norm1: GroupNorm::new(NORM_GROUPS, channels, device),
             conv1: conv3(channels, channels, 1, device),
-            norm2: GroupNormConfig::new(NORM_GROUPS, channels).init(device),
+            norm2: GroupNorm::new(NORM_GROUPS, channels, device),
             conv2: conv3(channels, channels, 1, device),
         }
     }
@@ -101,7 +101,7 @@ impl LatentEncoder {
             res1: ResidualBlock::new(c2, device),
             down2: conv3(c2, c3, 2, device),
             res2: ResidualBlock::new(c3, device),
-            norm: GroupNormConfig::new(NORM_GROUPS, c3).init(device),
+            norm: GroupNorm::new(NORM_GROUPS, c3, device),
             conv_out: conv1(c3, config.autoencoder.latent_channels, device),
         }
     }
@@ -142,7 +142,7 @@ impl LatentDecoder {
             res2: ResidualBlock::new(c1, device),
             up3: conv1(c1, 4 * c0, device),
             res3: ResidualBlock::new(c0, device),
-            norm: GroupNormConfig::new(NORM_GROUPS, c0).init(device),
+            norm: GroupNorm::new(NORM_GROUPS, c0, device),
             conv_out: conv3(c0, 3 * 4, 1, device),
         }
     }
@@ -158,14 +158,11 @@ impl LatentDecoder {
 }
 
 fn conv3(from: usize, to: usize, stride: usize, device: &Device) -> Conv2d {
-    Conv2dConfig::new([from, to], [3, 3])
-        .with_stride([stride, stride])
-        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-        .init(device)
+    Conv2d::new([from, to], 3, Geometry { stride, padding: 1 }, device)
 }
 
 fn conv1(from: usize, to: usize, device: &Device) -> Conv2d {
-    Conv2dConfig::new([from, to], [1, 1]).init(device)
+    Conv2d::new([from, to], 1, Geometry { stride: 1, padding: 0 }, device)
 }
 
 /// `[b, c·r², h, w]` to `[b, c, h·r, w·r]`.

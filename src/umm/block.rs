@@ -2,7 +2,6 @@
 
 use burn::{
     module::Module,
-    nn::{Initializer, Linear, LinearConfig},
     tensor::{Bool, Device, Tensor},
 };
 
@@ -10,7 +9,10 @@ use super::{
     attention::{merge_heads, split_heads},
     norm::RmsNorm,
 };
-use crate::ops::{attention, gelu, linear};
+use crate::{
+    layers::Linear,
+    ops::{attention, gelu, linear},
+};
 
 /// Sizes of a block.
 #[derive(Clone, Debug)]
@@ -67,13 +69,13 @@ impl Block {
         Self {
             adaln: None,
             norm1: norm(hidden),
-            qkv: LinearConfig::new(hidden, 3 * hidden).init(device),
+            qkv: Linear::new(hidden, 3 * hidden, device),
             q_norm: norm(head_dim),
             k_norm: norm(head_dim),
-            proj: LinearConfig::new(hidden, hidden).init(device),
+            proj: Linear::new(hidden, hidden, device),
             norm2: norm(hidden),
-            fc1: LinearConfig::new(hidden, config.intermediate_size).init(device),
-            fc2: LinearConfig::new(config.intermediate_size, hidden).init(device),
+            fc1: Linear::new(hidden, config.intermediate_size, device),
+            fc2: Linear::new(config.intermediate_size, hidden, device),
             heads: config.num_attention_heads,
         }
     }
@@ -99,8 +101,7 @@ impl Block {
     /// The same block with a condition that starts without effect.
     pub fn conditioned(mut self, device: &Device) -> Self {
         let [hidden, _] = self.qkv.weight.dims();
-        let zero = LinearConfig::new(hidden, 6 * hidden).with_initializer(Initializer::Zeros);
-        self.adaln = Some(zero.init(device));
+        self.adaln = Some(Linear::zeros(hidden, 6 * hidden, device));
         self
     }
 

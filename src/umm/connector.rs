@@ -2,12 +2,14 @@
 
 use burn::{
     module::{Module, Param},
-    nn::{Initializer, Linear, LinearConfig},
     tensor::{Device, Tensor, TensorData},
 };
 
 use super::{config::UmmConfig, norm::RmsNorm};
-use crate::ops::{gelu, linear};
+use crate::{
+    layers::{Linear, normal},
+    ops::{gelu, linear},
+};
 
 /// Merges each 2×2 block of patch features, then a residual MLP, then visual position embeddings.
 #[derive(Module, Debug)]
@@ -23,22 +25,19 @@ impl Connector {
     /// Starts as the average of the four patches, so that merged tokens stay where words lie.
     pub fn new(config: &UmmConfig, device: &Device) -> Self {
         let hidden = config.vision.hidden_size;
-        let mut merge = LinearConfig::new(4 * hidden, hidden).init(device);
+        let mut merge = Linear::zeros(4 * hidden, hidden, device);
         let mut average = vec![0f32; 4 * hidden * hidden];
         for row in 0..4 * hidden {
             average[row * hidden + row % hidden] = 0.25;
         }
         merge.weight = Param::from_data(TensorData::new(average, [4 * hidden, hidden]), device);
-        merge.bias = Some(Initializer::Zeros.init([hidden], device));
-        let zero = LinearConfig::new(config.connector.intermediate_size, hidden)
-            .with_initializer(Initializer::Zeros);
+        let inner = config.connector.intermediate_size;
         Self {
             merge,
             norm: RmsNorm::new(hidden, config.understanding.rms_norm_eps, device),
-            fc1: LinearConfig::new(hidden, config.connector.intermediate_size).init(device),
-            fc2: zero.init(device),
-            position_embedding: Initializer::Normal { mean: 0.0, std: 0.02 }
-                .init([config.visual_tokens(), hidden], device),
+            fc1: Linear::new(hidden, inner, device),
+            fc2: Linear::zeros(inner, hidden, device),
+            position_embedding: normal(0.02, [config.visual_tokens(), hidden], device),
         }
     }
 

@@ -3,7 +3,6 @@
 
 use burn::{
     module::{Module, Param},
-    nn::{Initializer, Linear, LinearConfig},
     tensor::{Device, Tensor, TensorData, activation::silu},
 };
 
@@ -13,7 +12,10 @@ use super::{
     context::Context,
     norm::RmsNorm,
 };
-use crate::ops::linear;
+use crate::{
+    layers::{Linear, normal},
+    ops::linear,
+};
 
 /// `generation` in a checkpoint.
 #[derive(Module, Debug)]
@@ -40,11 +42,10 @@ impl Generation {
             intermediate_size: g.intermediate_size,
             rms_norm_eps: g.rms_norm_eps,
         };
-        let layer = |from, to| LinearConfig::new(from, to).init(device);
+        let layer = |from, to| Linear::new(from, to, device);
         Self {
             latent_in: layer(latent, hidden),
-            position_embedding: Initializer::Normal { mean: 0.0, std: 0.02 }
-                .init([config.latent_tokens(), hidden], device),
+            position_embedding: normal(0.02, [config.latent_tokens(), hidden], device),
             time_fc1: layer(2 * g.time_frequencies, hidden),
             time_fc2: layer(hidden, hidden),
             pool_fc1: layer(hidden, hidden),
@@ -53,7 +54,7 @@ impl Generation {
                 .map(|_| Block::new(&block, device).conditioned(device))
                 .collect(),
             norm: RmsNorm::new(hidden, g.rms_norm_eps, device),
-            latent_out: LinearConfig::new(hidden, latent).with_initializer(Initializer::Zeros).init(device),
+            latent_out: Linear::zeros(hidden, latent, device),
             time_frequencies: g.time_frequencies,
         }
     }

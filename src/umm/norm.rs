@@ -2,11 +2,10 @@
 
 use burn::{
     module::{Module, Param},
-    nn::Initializer,
     tensor::{Device, Tensor},
 };
 
-use crate::ops::rms_norm;
+use crate::{layers::constant, ops::rms_norm};
 
 /// `weight · x / √(mean(x²) + epsilon)` over the last dimension.
 #[derive(Module, Debug)]
@@ -17,7 +16,7 @@ pub struct RmsNorm {
 
 impl RmsNorm {
     pub fn new(size: usize, epsilon: f64, device: &Device) -> Self {
-        Self { weight: Initializer::Ones.init([size], device), epsilon }
+        Self { weight: constant(1.0, [size], device), epsilon }
     }
 
     /// `[…, size]` to the same shape.

@@ -5,7 +5,6 @@
 
 use burn::{
     module::{Module, Param},
-    nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig},
     tensor::{Device, Int, Tensor, TensorData},
 };
 
@@ -14,6 +13,10 @@ use super::{
     config::UmmConfig,
     context::{Context, TextBatch},
     norm::RmsNorm,
+};
+use crate::{
+    layers::{Embedding, Linear},
+    ops::product,
 };
 
 /// `understanding` in a checkpoint.
@@ -44,17 +47,13 @@ impl Understanding {
             intermediate_size: u.intermediate_size,
             rms_norm_eps: u.rms_norm_eps,
         };
-        let embedding = |rows| {
-            EmbeddingConfig::new(rows, u.hidden_size)
-                .with_initializer(Initializer::Normal { mean: 0.0, std: 0.02 })
-                .init(device)
-        };
+        let embedding = |rows| Embedding::new(rows, u.hidden_size, device);
         Self {
             token_embedding: embedding(u.vocab_size),
             position_embedding: embedding(u.max_position_embeddings),
             layers: (0..u.num_hidden_layers).map(|_| Block::new(&block, device)).collect(),
             norm: RmsNorm::new(u.hidden_size, u.rms_norm_eps, device),
-            lm_head: LinearConfig::new(u.hidden_size, u.vocab_size).with_bias(false).init(device),
+            lm_head: Linear::unbiased(u.hidden_size, u.vocab_size, device),
             latent_tokens: config.latent_tokens(),
         }
     }
@@ -111,7 +110,7 @@ impl Understanding {
         let weights = Tensor::<3>::from_data(TensorData::new(weights, [batch, 1, tokens]), &device);
         Context {
             layers: hidden.layers,
-            pooled: weights.matmul(hidden.states).reshape([batch, size]),
+            pooled: product(weights, hidden.states).reshape([batch, size]),
             hidden: Context::padding(&lengths, tokens, self.latent_tokens, &device),
             lengths,
         }

@@ -15,6 +15,7 @@ use crate::{
     Error, Result,
     encoder::{DualEncoder, EncoderConfig, Family, Preprocessor, dual::normalise, tokenizer::TextTokenizer},
     image,
+    ops::product,
     umm::describe::read,
 };
 
@@ -205,7 +206,7 @@ impl Encoder {
             Some(label) => self.texts(&[label], &template)?,
             None => self.model.pooled_embeds(picture.last.clone())?,
         };
-        let values = read(normalise(patches).matmul(normalise(target).transpose())).await?;
+        let values = read(product(normalise(patches), normalise(target).transpose())).await?;
         let columns = picture.columns;
         CosineMap { rows: values.len() / columns, columns, values }.into_ts().map_err(Error::internal)
     }

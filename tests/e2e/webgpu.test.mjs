@@ -100,7 +100,7 @@ describe('WebGPU', { skip: built ? false : 'pkg/dist/webgpu is not built', timeo
 
   for (const checkpoint of CHECKPOINTS) {
     test(`${checkpoint} computes what transformers computes`, async () => {
-      const { pairs, tokens } = await compared(page, 'webgpu', 'webgpu', checkpoint);
+      const { pairs, tokens } = await compared(page, 'webgpu-encoders', 'webgpu', checkpoint);
       assert.deepEqual(faults(pairs), []);
       assert.deepEqual(tokens[0], tokens[1]);
     });

@@ -71,7 +71,7 @@ impl ZeroShotSet {
 
     /// Scores every scene against its texts.
     pub async fn measure(&self, towers: &DualEncoder, blueprint: &Blueprint) -> Result<ZeroShot> {
-        let device = towers.vision_model.post_layernorm.gamma.device();
+        let device = towers.vision_model.post_layernorm.weight.device();
         let (mut images, mut texts) = (Vec::new(), Vec::new());
         for chunk in self.images.chunks(CHUNK) {
             let pixels = blueprint.preprocessor.forward(chunk, &device)?;

@@ -1,5 +1,10 @@
-//! The WebGPU backend's kernels: one dispatch in the place of six to sixteen. All tensors are f32 and
-//! contiguous; elementwise kernels have a unit a value, norms a unit a row.
+//! The WebGPU backend's kernels: one dispatch in the place of six to sixteen, and products of matrices,
+//! without which a build need not carry cubek's. All tensors are f32; all but products want them
+//! contiguous. Elementwise kernels have a unit a value, norms a unit a row.
+
+mod attention;
+mod convolution;
+mod product;
 
 use burn::{
     backend::{Cube, TensorMetadata, ops::FloatTensorOps, tensor::FloatTensor},
@@ -12,8 +17,9 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
+use self::product::{biased, multiply, transposed};
 use super::{
-    AdamW, Operations,
+    AdamW, Geometry, Hidden, Operations,
     composed::{self, CUBIC, LINEAR},
 };
 
@@ -77,6 +83,64 @@ impl Operations for Cube {
         (by_x, Self::float_reshape(by_weight, Shape::from([size])))
     }
 
+    fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        biased(x, weight, bias)
+    }
+
+    fn affine_by_x(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        let to = with_last(&gradient, weight.meta.shape()[0]);
+        Self::float_reshape(multiply(rows(gradient), transposed(weight)), to)
+    }
+
+    fn affine_by_weight(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        multiply(transposed(rows(x)), rows(gradient))
+    }
+
+    fn product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        multiply(a, b)
+    }
+
+    fn convolve(x: FloatTensor<Self>, weight: FloatTensor<Self>, geometry: Geometry) -> FloatTensor<Self> {
+        convolution::forward(x, weight, geometry)
+    }
+
+    fn convolve_by_x(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        geometry: Geometry,
+    ) -> FloatTensor<Self> {
+        convolution::by_x(x, weight, gradient, geometry)
+    }
+
+    fn convolve_by_weight(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        geometry: Geometry,
+    ) -> FloatTensor<Self> {
+        convolution::by_weight(x, weight, gradient, geometry)
+    }
+
+    fn attend(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        hidden: Hidden<Self>,
+    ) -> FloatTensor<Self> {
+        multiply(attention::weights(query, key, hidden), value)
+    }
+
+    fn attend_backward(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        hidden: Hidden<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        attention::backward(query, key, value, hidden, gradient)
+    }
+
     fn adamw(
         weights: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -119,7 +183,31 @@ impl Operations for Cube {
 
 /// A new tensor of the same shape.
 fn like(x: &CubeTensor) -> CubeTensor {
-    empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), x.shape(), x.dtype)
+    empty(x, x.shape())
+}
+
+/// A new tensor on the same device.
+fn empty(x: &CubeTensor, shape: Shape) -> CubeTensor {
+    empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), shape, DType::F32)
+}
+
+/// `[…, size]` as `[rows, size]`.
+fn rows(x: CubeTensor) -> CubeTensor {
+    let size = last(&x);
+    let count = x.meta.num_elements() / size;
+    Cube::float_reshape(x, Shape::from([count, size]))
+}
+
+/// The shape of `x` with another last size.
+fn with_last(x: &CubeTensor, size: usize) -> Shape {
+    let mut sizes = x.meta.shape().as_slice().to_vec();
+    let last = sizes.len() - 1;
+    sizes[last] = size;
+    Shape::from(sizes)
+}
+
+fn last(x: &CubeTensor) -> usize {
+    x.meta.shape()[x.meta.shape().num_dims() - 1]
 }
 
 fn units(x: &CubeTensor, count: usize) -> (CubeCount, CubeDim) {
