@@ -109,13 +109,13 @@ wasm() {
 
 # The laboratory and, fetched only by who loads one, the encoders; they share all dependencies. So for either backend.
 wasm_cpu() {
-    wasm cpu cpu,scene,tokenizers 1000000
-    wasm encoders cpu,encoders 1400000
+    wasm cpu cpu,scene,tokenizers 960000
+    wasm encoders cpu,encoders 1340000
 }
 
 wasm_webgpu() {
-    wasm webgpu webgpu,scene,tokenizers 2850000
-    wasm webgpu-encoders webgpu,encoders 3250000
+    wasm webgpu webgpu,scene,tokenizers 2300000
+    wasm webgpu-encoders webgpu,encoders 2700000
 }
 
 pkg() {

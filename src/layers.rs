@@ -41,9 +41,7 @@ pub fn normal<const D: usize>(std: f64, shape: [usize; D], device: &Device) -> P
 /// A parameter drawn from `U(-k, k)` with `k = 1 / √inputs`.
 fn uniform<const D: usize>(inputs: usize, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
     let k = (inputs as f64).sqrt().recip();
-    parameter(shape, device, move |shape, device| {
-        Tensor::random(shape, Distribution::Uniform(-k, k), device)
-    })
+    parameter(shape, device, move |shape, device| Tensor::random(shape, Distribution::Uniform(-k, k), device))
 }
 
 /// `x · weight + bias`.
@@ -56,10 +54,7 @@ pub struct Linear {
 
 impl Linear {
     pub fn new(from: usize, to: usize, device: &Device) -> Self {
-        Self {
-            weight: uniform(from, [from, to], device),
-            bias: Some(uniform(from, [to], device)),
-        }
+        Self { weight: uniform(from, [from, to], device), bias: Some(uniform(from, [to], device)) }
     }
 
     /// Without a bias.

@@ -48,10 +48,8 @@ impl<B: Operations, C: CheckpointStrategy> Operations for Autodiff<B, C> {
     }
 
     fn product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
-        let kept = (
-            b.is_tracked().then(|| a.primitive().clone()),
-            a.is_tracked().then(|| b.primitive().clone()),
-        );
+        let kept =
+            (b.is_tracked().then(|| a.primitive().clone()), a.is_tracked().then(|| b.primitive().clone()));
         let shapes = [a.primitive().shape(), b.primitive().shape()];
         let [(a, a_node), (b, b_node)] = [a, b].map(|tensor| tensor.into_parts());
         match Product.prepare::<C>([a_node, b_node]).compute_bound().stateful() {

@@ -229,7 +229,10 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -
 /// `[…, from]` to `[…, to]`.
 pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
     let weight = layer.weight.val();
-    let bias = layer.bias.as_ref().map_or_else(|| Tensor::zeros([weight.dims()[1]], &weight.device()), |bias| bias.val());
+    let bias = layer
+        .bias
+        .as_ref()
+        .map_or_else(|| Tensor::zeros([weight.dims()[1]], &weight.device()), |bias| bias.val());
     let [weight, bias] = [weight.into_dispatch(), bias.into_dispatch()];
     Tensor::from_dispatch(<Dispatch as Operations>::affine(x.into_dispatch(), weight, bias))
 }
@@ -398,18 +401,19 @@ mod tests {
         check_gradient(|x, weight| rms_norm(x, weight, 1e-5).square());
     }
 
-    /// Gradients of the layer against those of Burn's own, whatever of it is trained.
+    /// Gradients of the layer against those of Burn's, whatever of it is trained.
     #[test]
-    fn linear_equals_the_layers_own_forward() {
-        use burn::{module::Module, nn::LinearConfig};
-        let layer = LinearConfig::new(SIZE, 19).init(&Device::flex()).train();
+    fn linear_equals_burns_layer() {
+        use burn::{module::Module, nn};
+        let layer = Linear::new(SIZE, 19, &Device::flex()).train();
         for (layer, tracked) in [(layer.clone(), true), (layer.clone(), false), (layer.no_grad(), true)] {
             let x = || {
                 let x = input(8).autodiff();
                 if tracked { x.require_grad() } else { x }
             };
             let (ours, theirs) = (x(), x());
-            let (y, expected) = (linear(&layer, ours.clone()), layer.forward(theirs.clone()));
+            let burns = nn::Linear { weight: layer.weight.clone(), bias: layer.bias.clone() };
+            let (y, expected) = (linear(&layer, ours.clone()), burns.forward(theirs.clone()));
             close(&values(y.clone()), &values(expected.clone()), 1e-5);
             let (found, expected) = (y.square().sum().backward(), expected.square().sum().backward());
             let by_weight = |gradients| layer.weight.val().grad(gradients);
@@ -422,6 +426,57 @@ mod tests {
                 assert_eq!(found.is_some(), expected.is_some());
                 close(&found.unwrap_or_default(), &expected.unwrap_or_default(), 1e-4);
             }
+        }
+    }
+
+    /// Values and gradients of two tensors against those of Burn's operation.
+    fn check_both<const A: usize, const B: usize, const C: usize>(
+        shapes: ([usize; A], [usize; B]),
+        ours: impl Fn(Tensor<A>, Tensor<B>) -> Tensor<C>,
+        burns: impl Fn(Tensor<A>, Tensor<B>) -> Tensor<C>,
+    ) {
+        let random = || crate::random::stream(9, 0);
+        let a: Tensor<A> = crate::random::noise(&mut random(), shapes.0, &Device::flex()).autodiff();
+        let b: Tensor<B> = crate::random::noise(&mut random(), shapes.1, &Device::flex()).autodiff();
+        for tracked in [[true, true], [true, false], [false, true]] {
+            let operands = || {
+                let (a, b) = (a.clone().detach(), b.clone().detach());
+                let a = if tracked[0] { a.require_grad() } else { a };
+                let b = if tracked[1] { b.require_grad() } else { b };
+                (a, b)
+            };
+            let run = |f: &dyn Fn(Tensor<A>, Tensor<B>) -> Tensor<C>| {
+                let (a, b) = operands();
+                let y = f(a.clone(), b.clone());
+                let gradients = y.clone().square().sum().backward();
+                (values(y), a.grad(&gradients).map(values), b.grad(&gradients).map(values))
+            };
+            let (found, expected) = (run(&ours), run(&burns));
+            close(&found.0, &expected.0, 1e-4);
+            for (found, expected) in [(found.1, expected.1), (found.2, expected.2)] {
+                assert_eq!(found.is_some(), expected.is_some());
+                close(&found.unwrap_or_default(), &expected.unwrap_or_default(), 1e-3);
+            }
+        }
+    }
+
+    #[test]
+    fn products_equal_burns() {
+        let burns = |a: Tensor<3>, b: Tensor<3>| a.matmul(b);
+        check_both(([3, 5, 7], [3, 7, 4]), product, burns);
+        check_both(([3, 5, 7], [1, 7, 4]), product, burns);
+        check_both(([1, 5, 7], [3, 7, 4]), product, burns);
+    }
+
+    #[test]
+    fn convolutions_equal_burns() {
+        for (side, stride, padding) in [(3, 1, 1), (3, 2, 1), (1, 1, 0), (2, 2, 0)] {
+            let geometry = Geometry { stride, padding };
+            check_both(
+                ([2, 3, 6, 8], [5, 3, side, side]),
+                |x, weight| convolution(x, weight, geometry),
+                |x, weight| burn::tensor::module::conv2d(x, weight, None, geometry.options()),
+            );
         }
     }
 }

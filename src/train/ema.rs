@@ -71,9 +71,10 @@ impl ModuleVisitor for Collector {
 
 #[cfg(test)]
 mod tests {
-    use burn::{nn::LinearConfig, tensor::Device};
+    use burn::tensor::Device;
 
     use super::*;
+    use crate::layers::Linear;
 
     #[test]
     fn memory_lengthens_to_its_limit() {
@@ -83,7 +84,7 @@ mod tests {
 
     #[test]
     fn moves_its_share_of_the_way() {
-        let mut linear = LinearConfig::new(2, 2).init(&Device::flex());
+        let mut linear = Linear::new(2, 2, &Device::flex());
         linear.weight = linear.weight.map(|weight| weight.zeros_like());
         let mut average = Average::new(linear.clone(), EmaConfig { decay: 0.996, every: 2 });
         linear.weight = linear.weight.map(|weight| weight.ones_like());

@@ -29,3 +29,29 @@ pub fn direction<const D: usize>(momentum: Tensor<D>) -> Tensor<D> {
     let x = if is_tall { x.swap_dims(0, 1) } else { x };
     x * (0.2 * (rows.max(columns) as f64).sqrt())
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::{
+        optim::{AdjustLrFn, MuonConfig, Optimizer as _, momentum::MomentumConfig},
+        tensor::Device,
+    };
+
+    use super::*;
+    use crate::random;
+
+    /// Wide and tall, and one that is nearly nothing.
+    #[test]
+    fn equals_burns_muon() {
+        let momentum = MomentumConfig { momentum: 0.0, dampening: 0.0, nesterov: false };
+        let burns =
+            MuonConfig::new().with_momentum(momentum).with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW).build();
+        for (shape, scale) in [([6, 18], 1.0), ([20, 7], 1.0), ([8, 8], 1e-9)] {
+            let momentum: Tensor<2> =
+                random::noise(&mut random::stream(1, 0), shape, &Device::flex()) * scale;
+            let (moved, _) = burns.step(1.0, momentum.zeros_like(), momentum.clone(), None);
+            let difference = (direction(momentum) + moved).abs().max().into_scalar::<f32>();
+            assert!(difference < 1e-5, "{shape:?}: {difference}");
+        }
+    }
+}

@@ -149,25 +149,26 @@ impl ModuleVisitor for Squares<'_> {
 
 #[cfg(test)]
 mod tests {
-    use burn::{nn::LinearConfig, tensor::Device};
+    use burn::tensor::Device;
 
     use super::*;
+    use crate::layers::Linear;
 
     #[derive(Module, Debug)]
     struct Net {
-        layers: Vec<burn::nn::Linear>,
-        head: burn::nn::Linear,
+        layers: Vec<Linear>,
+        head: Linear,
     }
 
     fn net() -> Net {
-        let linear = || LinearConfig::new(4, 4).init(&Device::flex());
+        let linear = || Linear::new(4, 4, &Device::flex());
         Net { layers: vec![linear()], head: linear() }
     }
 
     /// `scale · ½|w|²` has the gradient `scale · w` in every parameter.
     fn gradients(net: &Net, scale: f32) -> GradientsParams {
         let net = net.clone().train();
-        let square = |linear: &burn::nn::Linear| {
+        let square = |linear: &Linear| {
             let bias = linear.bias.as_ref().unwrap().val().square().sum();
             linear.weight.val().square().sum() + bias
         };

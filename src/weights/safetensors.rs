@@ -1,7 +1,6 @@
 //! Module weights from and to safetensors, under PyTorch's names and layouts.
 //!
-//! Burn stores a linear weight as `[in, out]` and calls a norm's parameters `gamma` and `beta`;
-//! files hold `[out, in]`, `weight` and `bias`.
+//! Here a linear weight is `[from, to]`, in files `[to, from]`.
 //!
 //! A file may hold 8-bit weights, as pages download them: `name` as I8 and beside it `name.scale`, one
 //! F32 a row (index of the first dimension), with weight = value × scale.
@@ -137,12 +136,7 @@ impl Path {
     }
 
     pub(super) fn name(&self) -> String {
-        let parts = self.0.iter().map(|(name, _)| match name.as_str() {
-            "gamma" => "weight",
-            "beta" => "bias",
-            other => other,
-        });
-        parts.collect::<Vec<_>>().join(".")
+        self.0.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(".")
     }
 
     pub(super) fn is_transposed<const D: usize>(&self) -> bool {
@@ -303,16 +297,14 @@ fn encode(values: &[f32], precision: Precision) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use burn::{
-        nn::{Linear, LinearConfig},
-        tensor::Device,
-    };
+    use burn::tensor::Device;
 
     use super::*;
+    use crate::layers::Linear;
 
     #[test]
     fn eight_bit_rows_are_scaled() {
-        let layer: Linear = LinearConfig::new(2, 2).with_bias(false).init(&Device::flex());
+        let layer = Linear::unbiased(2, 2, &Device::flex());
         let values = [127u8, 0, 1, 0x81];
         let scales: Vec<u8> = [0.5f32, 2.0].iter().flat_map(|scale| scale.to_le_bytes()).collect();
         let file = |scales: &[u8], rows: usize| {

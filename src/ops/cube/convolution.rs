@@ -147,7 +147,10 @@ fn fold(unfolded: &[f32], out: &mut [f32], window: Window) {
             if down >= dy && across >= dx {
                 let (y, x) = (down - dy, across - dx);
                 let (row, column) = (y / window.stride, x / window.stride);
-                if y % window.stride == 0 && x % window.stride == 0 && row < window.rows && column < window.columns
+                if y % window.stride == 0
+                    && x % window.stride == 0
+                    && row < window.rows
+                    && column < window.columns
                 {
                     let kernel = (picture * window.side + dy) * window.side + dx;
                     sum += unfolded[(kernel * window.rows + row) * window.columns + column];

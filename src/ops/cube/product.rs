@@ -51,7 +51,8 @@ struct Operand {
 
 impl Operand {
     fn new(tensor: CubeTensor) -> Self {
-        let tensor = if tensor.dtype == DType::F32 { tensor } else { Cube::float_cast(tensor, FloatDType::F32) };
+        let tensor =
+            if tensor.dtype == DType::F32 { tensor } else { Cube::float_cast(tensor, FloatDType::F32) };
         // A kernel sees as many values as a tensor has, which a part of a larger one may lie beyond; and more
         // outer dimensions than two have no strides to go by.
         let steps = tensor.meta.shape().iter().zip(tensor.meta.strides().iter());
@@ -91,7 +92,9 @@ fn launch(a: CubeTensor, b: CubeTensor, bias: Option<CubeTensor>, y: CubeTensor)
     let runs = (a.strides[3] == 1, b.strides[3] == 1);
     let [a, b, out] = [a.tensor, b.tensor, y.clone()].map(CubeTensor::into_buffer_arg);
     match bias {
-        None => product::launch(&client, count, dim, a, b, out, sizes, a_steps, b_steps, each, runs.0, runs.1),
+        None => {
+            product::launch(&client, count, dim, a, b, out, sizes, a_steps, b_steps, each, runs.0, runs.1)
+        }
         Some(bias) => {
             let bias = into_contiguous(bias).into_buffer_arg();
             product_biased::launch(
