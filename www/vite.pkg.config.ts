@@ -7,7 +7,7 @@ function builds(): Plugin {
     name: 'builds',
     enforce: 'pre',
     resolveId(source) {
-      const name = /\/pkg\/dist\/(cpu|encoders|webgpu)\/reca\.js$/.exec(source)?.[1];
+      const name = /\/pkg\/dist\/([\w-]+)\/reca\.js$/.exec(source)?.[1];
       return name ? { id: `./${name}/reca.js`, external: true } : null;
     },
   };

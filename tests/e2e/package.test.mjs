@@ -1,7 +1,7 @@
 /** The npm package works for those who install it: bundled by Vite, and as plain modules from a static server. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -50,6 +50,12 @@ after(async () => {
 });
 
 const page = (script) => `<!doctype html><link rel="icon" href="data:,"><script type="module" ${script}</script>`;
+
+test('holds each build once', async () => {
+  const files = await readdir(join(folder, 'project/node_modules/@reca/web/dist'), { recursive: true });
+  const folders = files.filter((file) => file.endsWith('.wasm')).map((file) => file.replace(/\/reca_bg\.wasm$/, '')).sort();
+  assert.deepEqual(folders, ['cpu', 'encoders', 'webgpu', 'webgpu-encoders']);
+});
 
 async function works(path) {
   const { page, said } = await open(browser.context, server.origin + path);
