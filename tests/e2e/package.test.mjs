@@ -53,8 +53,10 @@ const page = (script) => `<!doctype html><link rel="icon" href="data:,"><script 
 
 test('holds each build once', async () => {
   const files = await readdir(join(folder, 'project/node_modules/@reca/web/dist'), { recursive: true });
-  const folders = files.filter((file) => file.endsWith('.wasm')).map((file) => file.replace(/\/reca_bg\.wasm$/, '')).sort();
-  assert.deepEqual(folders, ['cpu', 'encoders', 'webgpu', 'webgpu-encoders']);
+  const builds = files.filter((file) => file.endsWith('.wasm'));
+  const elsewhere = builds.filter((file) => !/^(cpu|encoders|webgpu|webgpu-encoders)\/reca_bg\.wasm$/.test(file));
+  assert.ok(builds.includes('cpu/reca_bg.wasm'));
+  assert.deepEqual(elsewhere, []);
 });
 
 async function works(path) {
