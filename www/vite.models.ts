@@ -9,6 +9,7 @@ import type { Plugin } from 'vite';
 
 const WEIGHTS = 'model.safetensors';
 const LATER = 'latent_encoder.safetensors';
+const ALIGNED = 'aligned.safetensors';
 const LATER_PREFIX = 'autoencoder.encoder.';
 const LISTED = ['config.json', 'tokenizer.json', 'preprocessor_config.json'];
 
@@ -32,6 +33,10 @@ async function pack(from: string, to: string): Promise<void> {
   const isLater = ([name]: [string, Tensor]) => name.startsWith(LATER_PREFIX);
   files[WEIGHTS] = await compressed(`${to}/${WEIGHTS}`, serialised(tensors.filter((tensor) => !isLater(tensor))));
   const later = { [LATER]: await compressed(`${to}/${LATER}`, serialised(tensors.filter(isLater))) };
+  if (existsSync(`${from}/${ALIGNED}`)) {
+    const aligned = quantised(await readFile(`${from}/${ALIGNED}`));
+    Object.assign(later, { [ALIGNED]: await compressed(`${to}/${ALIGNED}`, serialised([...aligned])) });
+  }
   await writeFile(`${to}/manifest.json`, JSON.stringify({ files, later }));
 }
 

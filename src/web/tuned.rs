@@ -6,12 +6,20 @@ use js_sys::Uint8Array;
 use tsify::Ts;
 use wasm_bindgen::prelude::*;
 
-use super::{Runtime, options::Weights};
+use super::{
+    Runtime,
+    options::Weights,
+    types::{FileRecord, file},
+};
 use crate::{
     Error, Pipeline, Result,
     train::ema::interpolate,
     umm::generation::Generation,
-    weights::safetensors::{self, Precision},
+    weights::{
+        Manifest,
+        directory::{ALIGNED, with_aligned},
+        safetensors::{self, Precision},
+    },
 };
 
 /// A tuned generation expert, and the model that it makes of the base.
@@ -89,6 +97,20 @@ impl Runtime {
     pub fn import_weights(&self, bytes: &[u8]) -> Result<()> {
         let base = self.base()?;
         let umm = safetensors::load(base.umm.clone(), bytes)?;
+        self.aligned.borrow_mut().set(&base, umm.generation);
+        Ok(())
+    }
+
+    /// Takes the aligned weights that come with the model: `manifest.json`, which lists them as `later`, and
+    /// `aligned.safetensors`.
+    ///
+    /// # Errors
+    /// `weights_hash`, `weights_format`, `weights_shape`; what was there stays.
+    #[wasm_bindgen(js_name = takeShipped)]
+    pub fn take_shipped(&self, files: &FileRecord) -> Result<()> {
+        let [bytes] = Manifest::read([ALIGNED], |name| file(files, name))?;
+        let base = self.base()?;
+        let umm = with_aligned(base.umm.clone(), &bytes)?;
         self.aligned.borrow_mut().set(&base, umm.generation);
         Ok(())
     }

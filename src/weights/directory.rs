@@ -19,6 +19,10 @@ pub const PREPROCESSOR: &str = "preprocessor_config.json";
 pub const LATENT_ENCODER: &str = "latent_encoder.safetensors";
 /// What the names of their tensors begin with.
 const LATENT_ENCODER_PREFIX: &str = "autoencoder.encoder.";
+/// A generation expert that Reconstruction Alignment made of the model's own, where a directory has one.
+pub const ALIGNED: &str = "aligned.safetensors";
+/// What the names of its tensors begin with.
+const EXPERT_PREFIX: &str = "generation.";
 /// The file that lists the others.
 pub const MANIFEST: &str = "manifest.json";
 
@@ -110,6 +114,14 @@ impl ModelFiles {
 /// `weights_format` and `weights_shape`, naming the file.
 pub fn with_latent_encoder(umm: Umm, bytes: &[u8]) -> Result<Umm> {
     safetensors::load_only(umm, bytes, is_latent_encoder).map_err(|e| e.at(LATENT_ENCODER))
+}
+
+/// The model with the generation expert of [`ALIGNED`].
+///
+/// # Errors
+/// `weights_format` and `weights_shape`, naming the file.
+pub fn with_aligned(umm: Umm, bytes: &[u8]) -> Result<Umm> {
+    safetensors::load_only(umm, bytes, |name| name.starts_with(EXPERT_PREFIX)).map_err(|e| e.at(ALIGNED))
 }
 
 fn is_latent_encoder(name: &str) -> bool {

@@ -10,6 +10,7 @@ import { serve } from './server.mjs';
 /** Bytes of a first visit over the wire, the model's among them. */
 const MOST = 12_000_000;
 const LATER = '/lab/models/mini/latent_encoder.safetensors.gzip';
+const ALIGNED = 'aligned.safetensors.gzip';
 const DIST = new URL('../../www/dist/', import.meta.url);
 
 let server, browser, page, said;
@@ -70,6 +71,28 @@ test('what only alignment needs comes with the first one, checked', async () => 
   assert.ok(losses.length === 2 && losses.every((loss) => loss > 0 && loss < 1), `${losses}`);
   const whole = readFileSync(new URL('../../www/models/mini/model.safetensors', import.meta.url));
   assert.ok(Math.abs(bytes - whole.length) < 10_000, `${bytes} of ${whole.length}`);
+});
+
+test('weights aligned beforehand come when they are asked for, checked, and draw otherwise', async () => {
+  assert.ok(!server.asked().some((path) => path.endsWith(ALIGNED)));
+  overrides.set(`/lab/models/mini/${ALIGNED}`, gzipSync(Buffer.alloc(1000)));
+  const take = () => page.evaluate(() => runtime.takeShipped().catch(({ code, message }) => ({ code, message })));
+  const { code, message } = await take();
+  assert.equal(code, 'weights_hash');
+  assert.match(message, /^aligned\.safetensors has 1000 bytes, the manifest says \d+/);
+  overrides.clear();
+  assert.equal(await take(), undefined);
+  const [base, aligned] = await page.evaluate(async () => {
+    const drawn = [];
+    for (const weights of ['base', 'aligned']) {
+      for await (const { kind, pictures } of runtime.generate('a yellow broccoli', { seed: 1, steps: 4, weights })) {
+        if (kind === 'image') drawn.push([...pictures[0].data]);
+      }
+    }
+    return drawn;
+  });
+  const apart = base.reduce((sum, value, i) => sum + Math.abs(value - aligned[i]), 0) / base.length;
+  assert.ok(apart > 2, `${apart}`);
 });
 
 test('says nothing on the console', () => assert.deepEqual(said, []));

@@ -8,6 +8,9 @@ const FILES = ['config.json', 'tokenizer.json', 'preprocessor_config.json', 'mod
 /** What only alignment needs, where a directory has it apart. */
 const LATER = ['latent_encoder.safetensors'];
 
+/** A generation expert that was aligned beforehand, where a directory has one. */
+const ALIGNED = ['aligned.safetensors'];
+
 /** What the data engine needs; only training, samples and evaluation ask for it. */
 const WORLD = ['world.json', 'sprites.png'];
 
@@ -33,6 +36,11 @@ export function download(base: string, signal: AbortSignal, onProgress: OnProgre
 /** What the manifest lists as `later`. */
 export function downloadLater(base: string, signal: AbortSignal, onProgress: OnProgress): Promise<ModelFiles> {
   return listed(base, LATER, ({ later }) => later ?? {}, signal, onProgress);
+}
+
+/** Weights that were aligned beforehand. */
+export function downloadAligned(base: string, signal: AbortSignal, onProgress: OnProgress): Promise<ModelFiles> {
+  return listed(base, ALIGNED, ({ later }) => later ?? {}, signal, onProgress);
 }
 
 async function listed(

@@ -270,6 +270,14 @@ export class Runtime {
     return this.#connection.call('take', { name: plain(name) }, { signal });
   }
 
+  /**
+   * Fetches the aligned weights that come with the model, `aligned.safetensors` in its folder, and takes
+   * them as the aligned ones. A folder without them fails with `network`.
+   */
+  async takeShipped({ onProgress, signal }: LoadOptions = {}): Promise<void> {
+    return this.#connection.call('takeShipped', {}, { onProgress, signal });
+  }
+
   discard(name: string, { signal }: Cancellable = {}): Promise<void> {
     return this.#connection.call('discard', { name: plain(name) }, { signal });
   }

@@ -4,7 +4,7 @@ import type * as Wasm from '@reca/web/cpu';
 import * as align from './align';
 import { type Artefact, type Opened, open } from './artefact';
 import { type Failure, RecaError } from './error';
-import { download, downloadLater, downloadScorer, downloadWorld } from './model';
+import { download, downloadAligned, downloadLater, downloadScorer, downloadWorld } from './model';
 import type { Calls, Frame, ModelFiles, Progress, Weights } from './protocol';
 import { type Handlers, post, serve } from './serve';
 import * as store from './store';
@@ -113,6 +113,10 @@ const handlers: Handlers<Calls> = {
     runtime().importWeights(bytes);
   },
   discard: ({ name }) => store.remove(`${name}${KEPT}`),
+  async takeShipped(_, { id, signal }) {
+    if (typeof model !== 'string') throw new RecaError('bad_input', 'only a model that was loaded from an address comes with aligned weights');
+    runtime().takeShipped(await downloadAligned(model, signal, telling(id)));
+  },
   exportWeights: ({ weights }, { signal }) => exported(weights, signal),
   importWeights: ({ bytes }) => runtime().importWeights(bytes),
   interpolate: ({ share }) => runtime().interpolate(share),

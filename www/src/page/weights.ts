@@ -1,4 +1,5 @@
 /** The aligned weights: how far they are taken; kept by name, taken out and brought in. */
+import { chart } from './chart';
 import { button, element, input, save, slug } from './dom';
 import type { Lab } from './lab';
 import { attempt } from './report';
@@ -64,6 +65,23 @@ export function weights(lab: Lab, changed: () => Promise<void>): (there: boolean
       await changed();
     }),
   );
+  act('shipped', async () => {
+    const shipped = button('shipped');
+    const { textContent } = shipped;
+    shipped.disabled = true;
+    try {
+      await (await lab.runtime).takeShipped({
+        onProgress: ({ loaded, total }) => (shipped.textContent = `Fetching, ${Math.round((100 * loaded) / total)} %`),
+      });
+      ready(true);
+      element('align-recorded', HTMLElement).hidden = true;
+      element('align-status', HTMLElement).textContent = 'Aligned beforehand: RecA, 2,400 steps of 48 on 12,000 pictures.';
+      chart([], 1);
+      await changed();
+    } finally {
+      Object.assign(shipped, { textContent, disabled: false });
+    }
+  });
   void list().catch(() => {});
   return ready;
 }
