@@ -2,6 +2,9 @@
 //! without which a build need not carry cubek's. All tensors are f32; all but products want them
 //! contiguous. Elementwise kernels have a unit a value, norms a unit a row.
 
+// Kernels know no iterators over slices.
+#![allow(clippy::needless_range_loop)]
+
 mod attention;
 mod convolution;
 mod product;
