@@ -182,6 +182,23 @@ fn sums(
     sums
 }
 
+/// Writes what lies inside the result.
+#[cube]
+fn store(out: &mut [f32], sums: &Array<f32>, m: usize, n: usize, #[comptime] each: usize) {
+    let side = comptime!(SIDE * each);
+    #[unroll]
+    for i in 0..each {
+        #[unroll]
+        for j in 0..each {
+            let row = CUBE_POS_Y as usize * side + UNIT_POS_Y as usize + i * SIDE;
+            let column = CUBE_POS_X as usize * side + UNIT_POS_X as usize + j * SIDE;
+            if row < m && column < n {
+                out[(CUBE_POS_Z as usize * m + row) * n + column] = sums[i * each + j];
+            }
+        }
+    }
+}
+
 #[cube(launch)]
 fn product(
     a: &[f32],
@@ -194,20 +211,9 @@ fn product(
     #[comptime] a_runs: bool,
     #[comptime] b_runs: bool,
 ) {
-    let side = comptime!(SIDE * each);
     let (m, n) = (sizes.m, sizes.n);
     let sums = sums(a, b, sizes, a_steps, b_steps, each, a_runs, b_runs);
-    #[unroll]
-    for i in 0..each {
-        #[unroll]
-        for j in 0..each {
-            let row = CUBE_POS_Y as usize * side + UNIT_POS_Y as usize + i * SIDE;
-            let column = CUBE_POS_X as usize * side + UNIT_POS_X as usize + j * SIDE;
-            if row < m && column < n {
-                out[(CUBE_POS_Z as usize * m + row) * n + column] = sums[i * each + j];
-            }
-        }
-    }
+    store(out, &sums, m, n, each);
 }
 
 #[cube(launch)]
@@ -223,18 +229,17 @@ fn product_biased(
     #[comptime] a_runs: bool,
     #[comptime] b_runs: bool,
 ) {
-    let side = comptime!(SIDE * each);
     let (m, n) = (sizes.m, sizes.n);
-    let sums = sums(a, b, sizes, a_steps, b_steps, each, a_runs, b_runs);
+    let mut sums = sums(a, b, sizes, a_steps, b_steps, each, a_runs, b_runs);
     #[unroll]
-    for i in 0..each {
-        #[unroll]
-        for j in 0..each {
-            let row = CUBE_POS_Y as usize * side + UNIT_POS_Y as usize + i * SIDE;
-            let column = CUBE_POS_X as usize * side + UNIT_POS_X as usize + j * SIDE;
-            if row < m && column < n {
-                out[row * n + column] = sums[i * each + j] + bias[column];
+    for j in 0..each {
+        let column = CUBE_POS_X as usize * comptime!(SIDE * each) + UNIT_POS_X as usize + j * SIDE;
+        if column < n {
+            #[unroll]
+            for i in 0..each {
+                sums[i * each + j] += bias[column];
             }
         }
     }
+    store(out, &sums, m, n, each);
 }
