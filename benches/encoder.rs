@@ -19,7 +19,7 @@ use std::{
 use burn::tensor::{Device, Tensor, TensorData};
 use cpu_time::ProcessTime;
 use reca::encoder::{DualEncoder, EncoderConfig, Loading, Parts};
-use reca::ops::{attention, linear};
+use reca::ops::attention;
 use reca::umm::attention::{merge_heads, split_heads};
 use reca::weights::{Header, header};
 
@@ -121,17 +121,17 @@ fn in_parts(model: &DualEncoder, config: &EncoderConfig, images: Tensor<4>, cloc
     for layer in &model.vision_model.encoder.layers {
         let normed = clock.charge("norms", layer.layer_norm1.forward(x.clone()));
         let attn = &layer.self_attn;
-        let qkv = [&attn.q_proj, &attn.k_proj, &attn.v_proj].map(|layer| linear(layer, normed.clone()));
+        let qkv = [&attn.q_proj, &attn.k_proj, &attn.v_proj].map(|layer| layer.forward(normed.clone()));
         let [query, key, value] =
             clock.charge("products", qkv).map(|x| split_heads(x, block.num_attention_heads));
         let mixed = merge_heads(attention(query, key, value, None));
         let mixed = clock.charge("attention", mixed);
-        let mixed = clock.charge("products", linear(&attn.out_proj, mixed));
+        let mixed = clock.charge("products", attn.out_proj.forward(mixed));
         x = clock.charge("residuals", x + mixed);
         let normed = clock.charge("norms", layer.layer_norm2.forward(x.clone()));
-        let wide = clock.charge("products", linear(&layer.mlp.fc1, normed));
+        let wide = clock.charge("products", layer.mlp.fc1.forward(normed));
         let wide = clock.charge("activations", block.activation.forward(wide));
-        let narrow = clock.charge("products", linear(&layer.mlp.fc2, wide));
+        let narrow = clock.charge("products", layer.mlp.fc2.forward(wide));
         x = clock.charge("residuals", x + narrow);
     }
     clock.charge("pooling", model.pooled_embeds(x).unwrap())

@@ -11,7 +11,7 @@ use super::{
     vit::{BlockConfig, Encoder, Mlp},
 };
 use crate::layers::{Conv2d, Embedding, LayerNorm, Linear, constant, normal};
-use crate::ops::{Geometry, attention, linear, product};
+use crate::ops::{Geometry, attention, product};
 use crate::umm::attention::{merge_heads, split_heads};
 
 /// Image to patch features and one pooled vector.
@@ -229,6 +229,6 @@ impl PoolingAttention {
         };
         let query = project(probe, 0).expand([batch as i64, -1, -1, -1]);
         let (key, value) = (project(x.clone(), 1), project(x, 2));
-        linear(&self.out_proj, merge_heads(attention(query, key, value, None)))
+        self.out_proj.forward(merge_heads(attention(query, key, value, None)))
     }
 }

@@ -6,7 +6,7 @@ use burn::{
 };
 
 use crate::layers::{LayerNorm, Linear};
-use crate::ops::{self, attention, linear};
+use crate::ops::{self, attention};
 use crate::umm::attention::{merge_heads, split_heads};
 
 /// Sizes of a block.
@@ -123,9 +123,9 @@ impl SelfAttention {
     }
 
     fn forward(&self, x: Tensor<3>, hidden: Option<Tensor<4, Bool>>) -> Tensor<3> {
-        let project = |layer: &Linear| split_heads(linear(layer, x.clone()), self.heads);
+        let project = |layer: &Linear| split_heads(layer.forward(x.clone()), self.heads);
         let [query, key, value] = [&self.q_proj, &self.k_proj, &self.v_proj].map(project);
-        linear(&self.out_proj, merge_heads(attention(query, key, value, hidden)))
+        self.out_proj.forward(merge_heads(attention(query, key, value, hidden)))
     }
 }
 
@@ -149,6 +149,6 @@ impl Mlp {
 
     /// `[batch, tokens, hidden]` to the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        linear(&self.fc2, self.activation.forward(linear(&self.fc1, x)))
+        self.fc2.forward(self.activation.forward(self.fc1.forward(x)))
     }
 }

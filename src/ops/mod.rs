@@ -28,8 +28,6 @@ use burn::{
     },
 };
 
-use crate::layers::Linear;
-
 /// Backends that run this crate's operations. Shapes are those of the public functions below.
 #[backend_extension(Flex: cfg(feature = "cpu"), Cube: cfg(feature = "webgpu"), Autodiff)]
 pub trait Operations: Backend {
@@ -63,17 +61,17 @@ pub trait Operations: Backend {
         composed::rms_norm_backward::<Self>(x, weight, gradient, epsilon)
     }
 
-    /// See [`linear`].
+    /// See [`affine`].
     fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::linear(x, weight, Some(bias))
     }
 
-    /// Gradient of [`linear`] by `x`, given the gradient of its output.
+    /// Gradient of [`affine`] by `x`, given the gradient of its output.
     fn affine_by_x(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::linear_x_backward(weight, gradient)
     }
 
-    /// Gradient of [`linear`] by the weight, given the gradient of its output.
+    /// Gradient of [`affine`] by the weight, given the gradient of its output.
     fn affine_by_weight(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::linear_weight_backward(x, gradient)
     }
@@ -225,16 +223,14 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -
     Tensor::from_dispatch(y)
 }
 
-/// `x · weight + bias`; a layer's bias may be missing.
+/// `x · weight + bias`.
 ///
 /// # Shapes
-/// `[…, from]` to `[…, to]`.
-pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
-    let weight = layer.weight.val();
-    let bias = layer
-        .bias
-        .as_ref()
-        .map_or_else(|| Tensor::zeros([weight.dims()[1]], &weight.device()), |bias| bias.val());
+/// - `x`: `[…, from]`
+/// - `weight`: `[from, to]`
+/// - `bias`: `[to]`
+/// - returns `[…, to]`
+pub fn affine<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<D> {
     let [weight, bias] = [weight.into_dispatch(), bias.into_dispatch()];
     Tensor::from_dispatch(<Dispatch as Operations>::affine(x.into_dispatch(), weight, bias))
 }

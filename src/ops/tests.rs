@@ -6,6 +6,7 @@ use burn::{
 };
 
 use super::*;
+use crate::layers::Linear;
 
 /// Sizes that leave a remainder after every vector width, and cross a chunk's end.
 const ROWS: usize = 413;
@@ -109,7 +110,7 @@ fn linear_equals_burns_layer() {
         };
         let (ours, theirs) = (x(), x());
         let burns = nn::Linear { weight: layer.weight.clone(), bias: layer.bias.clone() };
-        let (y, expected) = (linear(&layer, ours.clone()), burns.forward(theirs.clone()));
+        let (y, expected) = (layer.forward(ours.clone()), burns.forward(theirs.clone()));
         close(&values(y.clone()), &values(expected.clone()), 1e-5);
         let (found, expected) = (y.square().sum().backward(), expected.square().sum().backward());
         let by_weight = |gradients| layer.weight.val().grad(gradients);

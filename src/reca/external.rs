@@ -11,7 +11,7 @@ use crate::{
     Result,
     encoder::{DualEncoder, Preprocessor},
     layers::{LayerNorm, Linear, normal},
-    ops::{gelu, linear, product},
+    ops::{gelu, product},
     train::connector::Projector,
     umm::UmmConfig,
 };
@@ -71,8 +71,8 @@ impl ExternalConnector {
 
 impl Projector for ExternalConnector {
     fn project(&self, features: Tensor<3>) -> Tensor<3> {
-        let inner = gelu(linear(&self.fc1, self.norm.forward(features)));
-        linear(&self.fc2, inner) + self.position_embedding.val().unsqueeze()
+        let inner = gelu(self.fc1.forward(self.norm.forward(features)));
+        self.fc2.forward(inner) + self.position_embedding.val().unsqueeze()
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     layers::Linear,
-    ops::{attention, gelu, linear},
+    ops::{attention, gelu},
 };
 
 /// Sizes of a block.
@@ -141,7 +141,7 @@ impl Block {
             return self.forward(x, Some(before), hidden).0;
         };
         let size = x.dims()[2];
-        let modulation = linear(adaln, condition);
+        let modulation = adaln.forward(condition);
         let part = |i: usize| modulation.clone().narrow(2, i * size, size);
         let h = self.norm1.forward(x.clone()) * (part(0) + 1.0) + part(1);
         let x = x + self.attention(h, Some(before), hidden).0 * part(2);
@@ -160,17 +160,17 @@ impl Block {
         let own = KeyValue { key, value };
         let all = before.map_or_else(|| own.clone(), |before| before.then(&own));
         let y = attention(query, all.key, all.value, hidden);
-        (linear(&self.proj, merge_heads(y)), own)
+        (self.proj.forward(merge_heads(y)), own)
     }
 
     /// `fc2(gelu(fc1(x)))` with the tanh approximation of GELU.
     fn mlp(&self, x: Tensor<3>) -> Tensor<3> {
-        linear(&self.fc2, gelu(linear(&self.fc1, x)))
+        self.fc2.forward(gelu(self.fc1.forward(x)))
     }
 
     fn project(&self, x: Tensor<3>) -> [Tensor<4>; 3] {
         let size = x.dims()[2];
-        let qkv = linear(&self.qkv, x);
+        let qkv = self.qkv.forward(x);
         let part = |i| split_heads(qkv.clone().narrow(2, i * size, size), self.heads);
         [self.q_norm.forward(part(0)), self.k_norm.forward(part(1)), part(2)]
     }

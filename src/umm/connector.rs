@@ -8,7 +8,7 @@ use burn::{
 use super::{config::UmmConfig, norm::RmsNorm};
 use crate::{
     layers::{Linear, normal},
-    ops::{gelu, linear},
+    ops::gelu,
 };
 
 /// Merges each 2×2 block of patch features, then a residual MLP, then visual position embeddings.
@@ -50,8 +50,8 @@ impl Connector {
         let [batch, tokens, hidden] = features.dims();
         let half = tokens.isqrt() / 2;
         let blocks: Tensor<6> = features.reshape([batch, half, 2, half, 2, hidden]);
-        let merged = linear(&self.merge, blocks.swap_dims(2, 3).reshape([batch, half * half, 4 * hidden]));
-        let residual = linear(&self.fc2, gelu(linear(&self.fc1, self.norm.forward(merged.clone()))));
+        let merged = self.merge.forward(blocks.swap_dims(2, 3).reshape([batch, half * half, 4 * hidden]));
+        let residual = self.fc2.forward(gelu(self.fc1.forward(self.norm.forward(merged.clone()))));
         merged + residual + self.position_embedding.val().unsqueeze()
     }
 }

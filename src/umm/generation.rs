@@ -12,10 +12,7 @@ use super::{
     context::Context,
     norm::RmsNorm,
 };
-use crate::{
-    layers::{Linear, normal},
-    ops::linear,
-};
+use crate::layers::{Linear, normal};
 
 /// `generation` in a checkpoint.
 #[derive(Module, Debug)]
@@ -71,12 +68,12 @@ impl Generation {
         for (layer, before) in self.layers.iter().zip(&context.layers) {
             x = layer.forward_conditioned(x, condition.clone(), before, context.hidden.clone());
         }
-        linear(&self.latent_out, self.norm.forward(x))
+        self.latent_out.forward(self.norm.forward(x))
     }
 
     /// Latents as the first layer sees them, `[batch, latent_tokens, hidden]`.
     pub fn embed(&self, latents: Tensor<3>) -> Tensor<3> {
-        linear(&self.latent_in, latents) + self.position_embedding.val().unsqueeze()
+        self.latent_in.forward(latents) + self.position_embedding.val().unsqueeze()
     }
 
     /// `silu(time + pooled context)`, `[batch, 1, hidden]`.
@@ -84,9 +81,9 @@ impl Generation {
         let device = context.pooled.device();
         let features = time_features(times, self.time_frequencies);
         let features = TensorData::new(features, [times.len(), 2 * self.time_frequencies]);
-        let time = silu(linear(&self.time_fc1, Tensor::<2>::from_data(features, &device)));
-        let pooled = silu(linear(&self.pool_fc1, context.pooled.clone()));
-        silu(linear(&self.time_fc2, time) + linear(&self.pool_fc2, pooled)).unsqueeze_dim(1)
+        let time = silu(self.time_fc1.forward(Tensor::<2>::from_data(features, &device)));
+        let pooled = silu(self.pool_fc1.forward(context.pooled.clone()));
+        silu(self.time_fc2.forward(time) + self.pool_fc2.forward(pooled)).unsqueeze_dim(1)
     }
 }
 
