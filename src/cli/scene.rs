@@ -23,6 +23,9 @@ pub struct Args {
     /// Who the scenes are for: understanding, drawing, open or strict
     #[arg(long, default_value = "open", value_parser = pool)]
     pool: Pool,
+    /// Only scenes of these nouns
+    #[arg(long, value_name = "NOUN", num_args = 1.., conflicts_with_all = ["pack", "sheet"])]
+    nouns: Option<Vec<String>>,
     /// How many scenes
     #[arg(long, default_value_t = 64)]
     count: u64,
@@ -85,7 +88,10 @@ struct Described {
 
 pub fn run(args: Args) -> Result<()> {
     let recipe = recipe(&args.recipe)?;
-    let engine = Engine::new(recipe.world)?;
+    let mut engine = Engine::new(recipe.world)?;
+    if let Some(nouns) = &args.nouns {
+        engine = engine.only(nouns)?;
+    }
     fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
     if args.sheet {
         drawings(&engine, &args.out)

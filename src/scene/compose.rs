@@ -1,6 +1,7 @@
 //! Scenes: drawn by lot from a world for a pool, exactly described, and painted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,7 @@ use super::recolour::Colour;
 use super::split::{Pool, Split, Tier};
 #[cfg(feature = "svg")]
 use super::sprites::Archive;
-use super::sprites::Bank;
+use super::sprites::{Bank, unknown_noun};
 use super::world::{Kinds, World};
 use super::{SIZE, raster};
 use crate::{Error, Result};
@@ -53,7 +54,7 @@ const ATTEMPTS: usize = 1000;
 /// Makes the scenes of one world.
 pub struct Engine {
     world: World,
-    bank: Bank,
+    bank: Arc<Bank>,
     split: Split,
 }
 
@@ -91,7 +92,25 @@ impl Engine {
             })
             .collect();
         let split = Split::new(&world.natural_only, natural);
-        Ok(Self { world, bank, split })
+        Ok(Self { world, bank: Arc::new(bank), split })
+    }
+
+    /// The same world with only some of its nouns, two objects of a scene included; what is held out
+    /// stays as it was. One noun alone makes no scenes of two objects.
+    ///
+    /// # Errors
+    /// `bad_input` for no noun, for one that the world lacks, and for one that is named twice.
+    pub fn only(&self, nouns: &[String]) -> Result<Self> {
+        if let Some(unknown) = nouns.iter().find(|noun| !self.world.nouns.contains(noun)) {
+            return Err(unknown_noun("the world", self.world.nouns.iter(), unknown));
+        }
+        let mut world = World { nouns: nouns.to_vec(), ..self.world.clone() };
+        world.natural_only.retain(|noun| nouns.contains(noun));
+        if nouns.len() == 1 {
+            world.kinds = world.kinds.with_two(0.0);
+        }
+        world.validate()?;
+        Ok(Self { world, bank: self.bank.clone(), split: self.split.clone() })
     }
 
     pub fn world(&self) -> &World {

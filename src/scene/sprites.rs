@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "svg")]
 use super::raster;
 use super::recolour::{self, Colour};
+use crate::Error;
 #[cfg(feature = "svg")]
-use crate::{Error, Result};
+use crate::Result;
 
 /// Styles of the embedded archive, in its order.
 pub const STYLES: [&str; 5] = ["noto", "noto-v1", "fluent", "twemoji", "emojione"];
@@ -126,7 +127,10 @@ impl Bank {
         }
         let mut natural = Natural::new();
         for noun in nouns {
-            let icons = archive.nouns.get(noun).ok_or_else(|| unknown_noun(archive, noun))?;
+            let icons = archive
+                .nouns
+                .get(noun)
+                .ok_or_else(|| unknown_noun("the archive of sprites", archive.nouns.keys(), noun))?;
             let mut by_style = BTreeMap::new();
             for (style, icon) in icons.iter().filter(|(style, _)| styles.contains(*style)) {
                 let pixels =
@@ -208,12 +212,10 @@ impl Bank {
     }
 }
 
-#[cfg(feature = "svg")]
-fn unknown_noun(archive: &Archive, noun: &str) -> Error {
-    let near = archive
-        .nouns
-        .keys()
+/// What to say of a noun that is not among those that `place` has.
+pub(super) fn unknown_noun<'a>(place: &str, known: impl Iterator<Item = &'a String>, noun: &str) -> Error {
+    let near = known
         .min_by_key(|known| strsim::levenshtein(known, noun))
         .map_or(String::new(), |known| format!("; did you mean {known:?}?"));
-    Error::bad_input(format!("no sprite for the noun {noun:?}{near}"))
+    Error::bad_input(format!("{place} has no noun {noun:?}{near}"))
 }

@@ -119,8 +119,8 @@ impl Pictures {
         Ok(())
     }
 
-    /// Adds scenes `from` to `from + count` of a pool and seed; only controls read what they show. Those of
-    /// the pool `drawing` are for `lambda_t2i` and get no embeddings.
+    /// Adds scenes `from` to `from + count` of a pool and seed, of some nouns or of all; only controls read
+    /// what they show. Those of the pool `drawing` are for `lambda_t2i` and get no embeddings.
     #[wasm_bindgen(js_name = addScenes)]
     pub async fn add_scenes(
         &mut self,
@@ -129,8 +129,10 @@ impl Pictures {
         seed: u64,
         from: u64,
         count: u64,
+        nouns: Option<Vec<String>>,
     ) -> Result<()> {
-        let engine = runtime.engine()?;
+        let part = format!("{pool} {seed} {from} {count} {nouns:?}");
+        let engine = runtime.engine_of(nouns)?;
         let kind = named(&pool)?;
         let two_objects = (kind == Pool::Drawing).then_some(TWO_OBJECTS);
         let config = PoolConfig { kind, seed, size: count, two_objects };
@@ -142,7 +144,7 @@ impl Pictures {
             self.images.push(&self.base.umm, &pictures, &AlignConfig::default().condition).await?;
             self.images.describe(scenes);
         }
-        self.parts.push(format!("{pool} {seed} {from} {count}"));
+        self.parts.push(part);
         Ok(())
     }
 }

@@ -27,16 +27,22 @@ impl Runtime {
         Ok(())
     }
 
-    /// The picture of scene `index` of a pool (`open` or `strict`) and seed.
-    pub fn scene(&self, pool: &str, seed: u64, index: u64) -> Result<ImageData> {
+    /// The picture of scene `index` of a pool (`open` or `strict`) and seed, of some nouns or of all.
+    pub fn scene(&self, pool: &str, seed: u64, index: u64, nouns: Option<Vec<String>>) -> Result<ImageData> {
         let pool = PoolConfig { kind: named(pool)?, seed, size: 0, two_objects: None };
-        picture(&pool.sample(self.engine()?.as_ref(), index)?.1)
+        picture(&pool.sample(self.engine_of(nouns)?.as_ref(), index)?.1)
     }
 
     /// What that scene shows, every colour and place named.
     #[wasm_bindgen(js_name = sceneCaption)]
-    pub fn scene_caption(&self, pool: &str, seed: u64, index: u64) -> Result<String> {
-        let scene = self.engine()?.scene(named(pool)?, seed, index)?;
+    pub fn scene_caption(
+        &self,
+        pool: &str,
+        seed: u64,
+        index: u64,
+        nouns: Option<Vec<String>>,
+    ) -> Result<String> {
+        let scene = self.engine_of(nouns)?.scene(named(pool)?, seed, index)?;
         caption::dense(&scene, seed, index).into_iter().next().ok_or_else(|| Error::internal("no caption"))
     }
 }
@@ -44,6 +50,12 @@ impl Runtime {
 impl Runtime {
     pub(super) fn engine(&self) -> Result<Rc<Engine>> {
         self.world.borrow().clone().ok_or_else(|| Error::bad_input("no world is opened yet"))
+    }
+
+    /// The engine, for some of the world's nouns.
+    pub(super) fn engine_of(&self, nouns: Option<Vec<String>>) -> Result<Rc<Engine>> {
+        let engine = self.engine()?;
+        nouns.map_or(Ok(engine.clone()), |nouns| Ok(Rc::new(engine.only(&nouns)?)))
     }
 }
 

@@ -155,7 +155,10 @@ test('takes a dropped picture, and refuses a file that is none', async () => {
 
 test('aligns, redraws the probes, and offers the aligned weights', async () => {
   await page.click('#tab-align');
-  for (const [id, value] of [['steps', 6], ['count', 8], ['every', 3]]) await page.fill(`#align-${id}`, String(value));
+  await page.fill('#align-nouns', 'brocoli');
+  await page.click('#align-start');
+  await text('error', /no noun "brocoli"; did you mean "broccoli"/);
+  for (const [id, value] of [['nouns', 'broccoli, car'], ['steps', 6], ['count', 8], ['every', 3]]) await page.fill(`#align-${id}`, String(value));
   await page.click('#align-start');
   assert.match(await text('align-status', /^Aligned|^Not aligned/), /^Aligned in/);
   assert.notDeepEqual(await pixels('probe-aligned-4'), await pixels('probe-base-4'));

@@ -60,6 +60,7 @@ if (steps > 0) {
   recorded.align = {
     steps,
     pictures: Number(await page.inputValue('#align-count')),
+    nouns: await page.inputValue('#align-nouns'),
     seconds: Math.round((Date.now() - begun) / 1000),
     losses: await page.evaluate(() => JSON.parse(document.getElementById('chart-note').dataset.losses)),
     probes: [],

@@ -168,6 +168,10 @@ test('makes the same scenes again, with their captions', async () => {
   }, MODEL);
   assert.deepEqual(scenes[1][0], scenes[0][2]);
   assert.match(scenes[0][0][0], /^[a-z, ]+$/);
+  const captions = await page.evaluate(async () => (await runtime.scenes({ nouns: ['dog'], count: 12 })).map(({ caption }) => caption));
+  assert.ok(captions.every((caption) => /dog/.test(caption) && !/ of | above | below /.test(caption)), `${captions}`);
+  const unknown = await code(() => runtime.scenes({ nouns: ['dogg'] }));
+  assert.deepEqual([unknown.code, unknown.message], ['bad_input', 'the world has no noun "dogg"; did you mean "dog"?']);
 });
 
 const SCENES = { pool: 'open', seed: 5, from: 0, count: 16 };

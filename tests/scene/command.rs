@@ -45,6 +45,26 @@ fn pictures_come_with_prompts_and_a_contact_sheet() {
 }
 
 #[test]
+fn scenes_of_some_nouns_hold_no_others() {
+    let out = tempfile::tempdir().unwrap();
+    for nouns in [&["dog"][..], &["dog", "pear"]] {
+        let done = reca_scene(&[&["--count", "40", "--nouns"], nouns].concat(), out.path());
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let lines = fs::read_to_string(out.path().join("scenes.jsonl")).unwrap();
+        let scenes = lines.lines().map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            serde_json::from_value::<Scene>(line["scene"].clone()).unwrap()
+        });
+        let objects: Vec<_> = scenes.map(|scene| scene.objects).collect();
+        assert!(objects.iter().flatten().all(|object| nouns.contains(&object.noun.as_str())));
+        assert!(objects.iter().flatten().any(|object| object.colour.is_some()));
+        assert_eq!(objects.iter().any(|objects| objects.len() == 2), nouns.len() == 2);
+    }
+    let failed = reca_scene(&["--nouns", "dogg"], out.path());
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("no noun \"dogg\"; did you mean \"dog\"?"));
+}
+
+#[test]
 fn unknown_names_are_answered_with_known_ones() {
     let out = tempfile::tempdir().unwrap();
     let failed = reca_scene(&["--recipe", "maxi"], out.path());

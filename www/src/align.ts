@@ -69,7 +69,8 @@ async function add(
     return 1;
   }
   const count = Math.min(CHUNK, from.count - made);
-  await to.addScenes(runtime, from.pool, BigInt(from.seed), BigInt(from.from + made), BigInt(count));
+  const nouns = 'nouns' in from ? from.nouns : undefined;
+  await to.addScenes(runtime, from.pool, BigInt(from.seed), BigInt(from.from + made), BigInt(count), nouns);
   return count;
 }
 

@@ -15,6 +15,8 @@ export interface SceneRange {
   seed: number;
   from: number;
   count: number;
+  /** The only things that are shown; all of the world's if left out. */
+  nouns?: string[];
 }
 
 /** A made picture, and what it shows in words. */

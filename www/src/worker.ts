@@ -50,12 +50,12 @@ const handlers: Handlers<Calls> = {
   async openScorer({ source }, { signal }) {
     runtime().openScorer(typeof source === 'string' ? await downloadScorer(source, signal) : source);
   },
-  scenes({ range: { pool, seed, from, count } }) {
+  scenes({ range: { pool, seed, from, count, nouns } }) {
     const [number, first] = [BigInt(seed), BigInt(from)];
     return Array.from({ length: count }, (_, offset) => {
       const index = first + BigInt(offset);
-      const picture = runtime().scene(pool, number, index);
-      return { picture, caption: runtime().sceneCaption(pool, number, index) };
+      const picture = runtime().scene(pool, number, index, nouns);
+      return { picture, caption: runtime().sceneCaption(pool, number, index, nouns) };
     });
   },
   describe: ({ image, question }) => runtime().describe(image, question),

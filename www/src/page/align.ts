@@ -33,11 +33,13 @@ export async function alignPanel(lab: Lab): Promise<void> {
   }
 
   function fromForm(): AlignRun {
+    const nouns = value('align-nouns').split(',').map((noun) => noun.trim()).filter(Boolean);
     const pictures: AlignPictures = {
       pool: value('align-pool') as 'open' | 'strict',
       seed: 1000 + number('align-seed'),
       from: 0,
       count: number('align-count'),
+      ...(nouns.length ? { nouns } : {}),
     };
     const options = {
       steps: number('align-steps'),
@@ -137,7 +139,7 @@ export async function alignPanel(lab: Lab): Promise<void> {
   );
   bind('align', {
     method: 'method', steps: 'align-steps', batch: 'align-batch', rate: 'align-rate', optimizer: 'align-optimizer',
-    rehearse: 'align-rehearse', drop: 'align-drop', pictures: 'align-count', pool: 'align-pool', prompts: 'score-prompts',
+    rehearse: 'align-rehearse', drop: 'align-drop', pictures: 'align-count', nouns: 'align-nouns', pool: 'align-pool', prompts: 'score-prompts',
     each: 'score-pictures', every: 'align-every', seed: 'align-seed',
   });
   void offerResume();
@@ -161,7 +163,8 @@ export async function alignPanel(lab: Lab): Promise<void> {
   const { align: recorded } = await lab.recorded;
   if (!recorded || state.get('align', 'steps') || controller) return;
   recordedMark.hidden = false;
-  status.textContent = `${recorded.steps} steps on ${recorded.pictures} pictures, ${duration(recorded.seconds)}, as they went once.`;
+  const of = recorded.nouns ? ` of ${recorded.nouns}` : '';
+  status.textContent = `${recorded.steps} steps on ${recorded.pictures} pictures${of}, ${duration(recorded.seconds)}, as they went once.`;
   chart(recorded.losses, recorded.losses.length);
   for (const [index, { base, aligned }] of recorded.probes.entries()) {
     probes.show(index, 'base', await createImageBitmap(await picture(base)));

@@ -17,7 +17,15 @@ export interface Sample {
 export interface Recorded {
   samples: Sample[];
   draw: { prompt: string; seed: number; files: string[] };
-  align: { steps: number; pictures: number; seconds: number; losses: number[]; probes: { prompt: string; base: string; aligned: string }[] } | null;
+  align: {
+    steps: number;
+    pictures: number;
+    /** What alone they show; all things if empty. */
+    nouns: string;
+    seconds: number;
+    losses: number[];
+    probes: { prompt: string; base: string; aligned: string }[];
+  } | null;
 }
 
 export class Lab {
