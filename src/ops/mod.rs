@@ -14,6 +14,8 @@ mod heads;
 mod kernels;
 #[cfg(feature = "cpu")]
 mod product;
+#[cfg(feature = "fusion")]
+mod shapes;
 #[cfg(test)]
 mod tests;
 
@@ -28,30 +30,41 @@ use burn::{
     },
 };
 
-/// Backends that run this crate's operations. Shapes are those of the public functions below.
-#[backend_extension(Flex: cfg(feature = "cpu"), Cube: cfg(feature = "webgpu"), Autodiff)]
+/// Backends that run this crate's operations. Shapes are those of the public functions below; `fusion` says
+/// what a result is like, for a build that fuses what lies between them.
+#[backend_extension(
+    Flex: cfg(feature = "cpu"),
+    Cube: cfg(feature = "webgpu"),
+    Fusion: cfg(feature = "fusion"),
+    Autodiff
+)]
 pub trait Operations: Backend {
     /// See [`gelu`].
+    #[fusion(dtype = x, shape = x)]
     fn gelu_tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
         composed::gelu::<Self>(x)
     }
 
     /// Gradient of [`gelu`] by `x`, given the gradient of its output.
+    #[fusion(dtype = x, shape = x)]
     fn gelu_tanh_backward(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         composed::gelu_backward::<Self>(x, gradient)
     }
 
     /// See [`quick_gelu`].
+    #[fusion(default)]
     fn quick_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         composed::quick_gelu::<Self>(x)
     }
 
     /// See [`rms_norm`].
+    #[fusion(dtype = x, shape = x)]
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
         composed::rms_norm::<Self>(x, weight, epsilon)
     }
 
     /// Gradients of [`rms_norm`] by `x` and by `weight`, given the gradient of its output.
+    #[fusion(meta = |x, weight, _gradient, _epsilon| (x.clone(), weight.clone()))]
     fn rms_norm_backward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -62,31 +75,37 @@ pub trait Operations: Backend {
     }
 
     /// See [`affine`].
+    #[fusion(dtype = x, shape = shapes::with_last(x, weight[1]))]
     fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::linear(x, weight, Some(bias))
     }
 
     /// Gradient of [`affine`] by `x`, given the gradient of its output.
+    #[fusion(dtype = gradient, shape = shapes::with_last(gradient, weight[0]))]
     fn affine_by_x(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::linear_x_backward(weight, gradient)
     }
 
     /// Gradient of [`affine`] by the weight, given the gradient of its output.
+    #[fusion(dtype = x, shape = shapes::transposed_product(x, gradient))]
     fn affine_by_weight(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::linear_weight_backward(x, gradient)
     }
 
     /// See [`product`].
+    #[fusion(dtype = a, shape = shapes::product(a, b))]
     fn product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_matmul(a, b)
     }
 
     /// See [`convolution`].
+    #[fusion(dtype = x, shape = shapes::convolution(x, weight, geometry))]
     fn convolve(x: FloatTensor<Self>, weight: FloatTensor<Self>, geometry: Geometry) -> FloatTensor<Self> {
         Self::conv2d(x, weight, None, geometry.options())
     }
 
     /// Gradient of [`convolution`] by `x`, given the gradient of its output.
+    #[fusion(dtype = x, shape = x)]
     fn convolve_by_x(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -97,6 +116,7 @@ pub trait Operations: Backend {
     }
 
     /// Gradient of [`convolution`] by the weight, given the gradient of its output.
+    #[fusion(dtype = weight, shape = weight)]
     fn convolve_by_weight(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -107,6 +127,7 @@ pub trait Operations: Backend {
     }
 
     /// See [`attention`].
+    #[fusion(dtype = query, shape = shapes::with_last(query, value[3]))]
     fn attend(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -117,6 +138,7 @@ pub trait Operations: Backend {
     }
 
     /// Gradients of [`attention`] by query, key and value, given the gradient of its output.
+    #[fusion(meta = |q, k, v, _hidden, _gradient| (q.clone(), k.clone(), v.clone()))]
     fn attend_backward(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -128,6 +150,7 @@ pub trait Operations: Backend {
     }
 
     /// See [`adamw`]; weights and both moments after the update.
+    #[fusion(meta = |w, _g, _s, m, v, _u| (w.clone(), m.clone(), v.clone()))]
     fn adamw(
         weights: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -156,6 +179,7 @@ impl Geometry {
 
 /// What attention must not see; see [`attention`].
 #[derive(ExtensionType)]
+#[extension_type(fusion: cfg(feature = "fusion"))]
 pub enum Hidden<B: Backend> {
     Nothing,
     Keys(BoolTensor<B>),

@@ -1,7 +1,8 @@
 //! Attention: two products, and between them the softmax of the scores in place; a unit a query.
 
-use burn::backend::{Cube, ops::FloatTensorOps};
+use burn::backend::ops::FloatTensorOps;
 use burn_cubecl::{
+    CubeBackend,
     cubecl::{self, prelude::*},
     tensor::CubeTensor,
 };
@@ -13,11 +14,11 @@ use super::{
 };
 
 /// `softmax(query · keyᵀ / √head_dim)`, `[batch, heads, queries, keys]`; zeros for a query that sees no key.
-pub fn weights(query: CubeTensor, key: CubeTensor, hidden: Hidden<Cube>) -> CubeTensor {
+pub fn weights(query: CubeTensor, key: CubeTensor, hidden: Hidden<CubeBackend>) -> CubeTensor {
     let scale = scale(&query);
     let scores = multiply(query, transposed(key));
     let scores = match hidden.keys() {
-        Some(hidden) => Cube::float_mask_fill(scores, hidden, f32::NEG_INFINITY.into()),
+        Some(hidden) => CubeBackend::float_mask_fill(scores, hidden, f32::NEG_INFINITY.into()),
         None => scores,
     };
     let (count, dim) = units(&scores, scores.meta.num_elements() / last(&scores));
@@ -31,7 +32,7 @@ pub fn backward(
     query: CubeTensor,
     key: CubeTensor,
     value: CubeTensor,
-    hidden: Hidden<Cube>,
+    hidden: Hidden<CubeBackend>,
     gradient: CubeTensor,
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
     let scale = scale(&query);

@@ -1,10 +1,11 @@
 //! Convolutions as products of matrices, over a picture's neighbourhoods side by side.
 
 use burn::{
-    backend::{Cube, TensorMetadata, ops::FloatTensorOps},
+    backend::{TensorMetadata, ops::FloatTensorOps},
     tensor::Shape,
 };
 use burn_cubecl::{
+    CubeBackend,
     cubecl::{self, prelude::*},
     kernel::into_contiguous,
     tensor::CubeTensor,
@@ -20,7 +21,7 @@ use super::{
 pub fn forward(x: CubeTensor, weight: CubeTensor, geometry: Geometry) -> CubeTensor {
     let plan = Plan::new(&x.shape(), &weight, geometry);
     let y = multiply(plan.flat(weight), plan.unfold(x));
-    Cube::float_reshape(y, Shape::from([plan.batch, plan.to, plan.rows, plan.columns]))
+    CubeBackend::float_reshape(y, Shape::from([plan.batch, plan.to, plan.rows, plan.columns]))
 }
 
 pub fn by_x(x: CubeTensor, weight: CubeTensor, gradient: CubeTensor, geometry: Geometry) -> CubeTensor {
@@ -32,7 +33,7 @@ pub fn by_x(x: CubeTensor, weight: CubeTensor, gradient: CubeTensor, geometry: G
 pub fn by_weight(x: CubeTensor, weight: CubeTensor, gradient: CubeTensor, geometry: Geometry) -> CubeTensor {
     let (plan, shape) = (Plan::new(&x.shape(), &weight, geometry), weight.shape());
     let each = multiply(plan.pixels(gradient), transposed(plan.unfold(x)));
-    Cube::float_reshape(Cube::float_sum_dim(each, 0), shape)
+    CubeBackend::float_reshape(CubeBackend::float_sum_dim(each, 0), shape)
 }
 
 /// All sizes of one convolution.
@@ -58,12 +59,12 @@ impl Plan {
 
     /// A kernel as a matrix, `[1, to, from · side²]`.
     fn flat(&self, weight: CubeTensor) -> CubeTensor {
-        Cube::float_reshape(weight, Shape::from([1, self.to, self.from * self.side * self.side]))
+        CubeBackend::float_reshape(weight, Shape::from([1, self.to, self.from * self.side * self.side]))
     }
 
     /// What belongs to the result, `[batch, to, rows · columns]`.
     fn pixels(&self, y: CubeTensor) -> CubeTensor {
-        Cube::float_reshape(y, Shape::from([self.batch, self.to, self.rows * self.columns]))
+        CubeBackend::float_reshape(y, Shape::from([self.batch, self.to, self.rows * self.columns]))
     }
 
     fn launch(&self) -> WindowLaunch {
@@ -75,7 +76,7 @@ impl Plan {
     fn unfold(&self, x: CubeTensor) -> CubeTensor {
         let shape = [self.batch, self.from * self.side * self.side, self.rows * self.columns];
         if self.side == 1 && self.geometry == (Geometry { stride: 1, padding: 0 }) {
-            return Cube::float_reshape(x, Shape::from(shape));
+            return CubeBackend::float_reshape(x, Shape::from(shape));
         }
         let (x, y) = (into_contiguous(x), Shape::from(shape));
         let y = empty(&x, y);

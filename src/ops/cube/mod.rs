@@ -10,10 +10,11 @@ mod convolution;
 mod product;
 
 use burn::{
-    backend::{Cube, TensorMetadata, ops::FloatTensorOps, tensor::FloatTensor},
+    backend::{TensorMetadata, ops::FloatTensorOps, tensor::FloatTensor},
     tensor::{DType, Shape},
 };
 use burn_cubecl::{
+    CubeBackend,
     cubecl::{self, calculate_cube_count_elemwise, prelude::*},
     kernel::into_contiguous,
     ops::numeric::empty_device_contiguous_dtype,
@@ -26,7 +27,7 @@ use super::{
     composed::{self, CUBIC, LINEAR},
 };
 
-impl Operations for Cube {
+impl Operations for CubeBackend {
     fn gelu_tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
         if x.dtype != DType::F32 {
             return composed::gelu::<Self>(x);
@@ -198,7 +199,7 @@ fn empty(x: &CubeTensor, shape: Shape) -> CubeTensor {
 fn rows(x: CubeTensor) -> CubeTensor {
     let size = last(&x);
     let count = x.meta.num_elements() / size;
-    Cube::float_reshape(x, Shape::from([count, size]))
+    CubeBackend::float_reshape(x, Shape::from([count, size]))
 }
 
 /// The shape of `x` with another last size.

@@ -2,10 +2,11 @@
 //! its values, from slices of both operands that the cube reads together.
 
 use burn::{
-    backend::{Cube, ops::FloatTensorOps},
+    backend::ops::FloatTensorOps,
     tensor::{DType, FloatDType, Shape},
 };
 use burn_cubecl::{
+    CubeBackend,
     cubecl::{self, prelude::*},
     kernel::into_contiguous,
     tensor::CubeTensor,
@@ -34,12 +35,12 @@ pub fn biased(x: CubeTensor, weight: CubeTensor, bias: CubeTensor) -> CubeTensor
     let shape = with_last(&x, weight.meta.shape()[1]);
     let x = rows(x);
     let y = empty(&x, Shape::from([x.meta.shape()[0], weight.meta.shape()[1]]));
-    Cube::float_reshape(launch(x, weight, Some(bias), y), shape)
+    CubeBackend::float_reshape(launch(x, weight, Some(bias), y), shape)
 }
 
 /// The same matrix the other way round: a view.
 pub fn transposed(x: CubeTensor) -> CubeTensor {
-    Cube::float_transpose(x)
+    CubeBackend::float_transpose(x)
 }
 
 /// A matrix in a buffer, and the next ones: two outer dimensions, rows, columns.
@@ -51,8 +52,11 @@ struct Operand {
 
 impl Operand {
     fn new(tensor: CubeTensor) -> Self {
-        let tensor =
-            if tensor.dtype == DType::F32 { tensor } else { Cube::float_cast(tensor, FloatDType::F32) };
+        let tensor = if tensor.dtype == DType::F32 {
+            tensor
+        } else {
+            CubeBackend::float_cast(tensor, FloatDType::F32)
+        };
         // A kernel sees as many values as a tensor has, which a part of a larger one may lie beyond; and more
         // outer dimensions than two have no strides to go by.
         let steps = tensor.meta.shape().iter().zip(tensor.meta.strides().iter());
