@@ -14,6 +14,7 @@ pub mod image;
 pub mod layers;
 pub mod ops;
 pub mod pipeline;
+pub mod plan;
 pub mod random;
 #[cfg(feature = "scene")]
 pub mod reca;

@@ -9,7 +9,7 @@ use crate::{
     Error, Result,
     flow::sampler::{Denoiser, Method, Sampler, SamplerConfig},
     image::{fit, from_tensor, to_tensor},
-    random,
+    plan, random,
     text::{NULL_CAPTION, Tokenizer},
     umm::{
         Context, Decoding, TextBatch, Umm, UmmConfig, autoencoder::Autoencoder, describe::read,
@@ -32,6 +32,7 @@ pub struct Pipeline {
     styles: Vec<String>,
     recipe: Option<String>,
     sampling: SamplerConfig,
+    plan_layout: bool,
 }
 
 /// What `config.json` says beside the sizes.
@@ -51,6 +52,8 @@ struct Sampling {
     steps: Option<usize>,
     guidance_scale: Option<f32>,
     guidance_interval: Option<(f32, f32)>,
+    #[serde(default)]
+    plan_layout: bool,
 }
 
 impl Sampling {
@@ -88,6 +91,7 @@ impl Pipeline {
             device: device.clone(),
             styles: trained.styles,
             recipe: trained.recipe,
+            plan_layout: trained.sampling.plan_layout,
             sampling: trained.sampling.config()?,
         })
     }
@@ -97,6 +101,17 @@ impl Pipeline {
         let mut other = self.clone();
         other.umm.generation = generation;
         other
+    }
+
+    /// The same model, drawing prompts as they are written: without [`plan::layout`], where its
+    /// `config.json` asks for that.
+    pub fn as_written(&self) -> Self {
+        Self { plan_layout: false, ..self.clone() }
+    }
+
+    /// Whether two things that a prompt joins by "and" are given places by lot.
+    pub fn plans_layout(&self) -> bool {
+        self.plan_layout
     }
 
     /// How the model is meant to draw, by its `config.json`.
@@ -141,7 +156,8 @@ impl Pipeline {
     /// `bad_input` for unknown words and prompts that are too long.
     pub fn generate(&self, prompt: &str, seeds: &[u64], config: SamplerConfig) -> Result<Drawing> {
         let tokens = self.prompt(prompt)?;
-        self.draw(&vec![tokens; seeds.len()], None, seeds, config)
+        let rows: Vec<_> = seeds.iter().map(|seed| self.planned(tokens.clone(), *seed)).collect();
+        self.draw(&rows, None, seeds, config)
     }
 
     /// Starts drawing several prompts together, a picture for each prompt and seed of the same place.
@@ -154,8 +170,9 @@ impl Pipeline {
             let (prompts, seeds) = (prompts.len(), seeds.len());
             return Err(Error::bad_input(format!("{prompts} prompts with {seeds} seeds; each needs one")));
         }
-        let tokens = prompts.iter().map(|prompt| self.prompt(prompt)).collect::<Result<Vec<_>>>()?;
-        self.draw(&tokens, None, seeds, config)
+        let rows =
+            prompts.iter().zip(seeds).map(|(prompt, seed)| Ok(self.planned(self.prompt(prompt)?, *seed)));
+        self.draw(&rows.collect::<Result<Vec<_>>>()?, None, seeds, config)
     }
 
     /// Starts redrawing a picture from its understanding embeddings (`[1, visual_tokens, hidden]`)
@@ -198,11 +215,17 @@ impl Pipeline {
         {
             ids.extend(self.tokenizer.encode(&format!("{first} style"))?);
         }
-        let most = self.umm.understanding.max_length();
+        // A plan may be longer than the prompt, by one.
+        let most = self.umm.understanding.max_length() - usize::from(self.plan_layout);
         if ids.len() > most {
             return Err(Error::bad_input(format!("the prompt has {} tokens, at most {most} fit", ids.len())));
         }
         Ok(ids)
+    }
+
+    /// What is drawn for a prompt and seed.
+    fn planned(&self, prompt: Vec<u32>, seed: u64) -> Vec<u32> {
+        if self.plan_layout { plan::layout(prompt, &self.tokenizer, seed) } else { prompt }
     }
 
     fn draw(

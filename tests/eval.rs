@@ -247,6 +247,24 @@ fn same_seed_same_numbers_whatever_the_batch() {
 }
 
 #[test]
+fn a_plan_is_the_prompt_with_a_place() {
+    let planning = pipeline();
+    let written = planning.as_written();
+    let draw = |pipeline: &Pipeline, prompt: &str| {
+        let config = SamplerConfig { steps: 2, ..pipeline.sampling() };
+        let mut drawing = pipeline.generate(prompt, &[7], config).unwrap();
+        while drawing.advance() {}
+        block_on(drawing.images()).unwrap().remove(0)
+    };
+    let planned = draw(&planning, "a dog and a fish");
+    let placed = ["left of", "right of", "above", "below"]
+        .map(|relation| draw(&written, &format!("a dog {relation} a fish")));
+    assert_eq!(placed.iter().filter(|picture| **picture == planned).count(), 1);
+    assert_ne!(draw(&written, "a dog and a fish"), planned);
+    assert_eq!(draw(&planning, "a red dog"), draw(&written, "a red dog"));
+}
+
+#[test]
 fn unknown_words_are_counted() {
     let (pipeline, scorer) = (pipeline(), scorer());
     let lines = r#"{"tag": "single_object", "include": [{"class": "zebra", "count": 1}], "prompt": "a photo of a zebra"}

@@ -48,6 +48,9 @@ pub struct Args {
     /// Pictures a prompt
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=100))]
     pictures: u16,
+    /// Draw prompts as they are written: see `reca eval`
+    #[arg(long)]
+    as_written: bool,
     /// Only these rows, the base, and what they build on
     #[arg(long, value_name = "ROW", num_args = 1..)]
     rows: Vec<String>,
@@ -115,6 +118,9 @@ impl Args {
             ["eval", "--json", "--only", "drawing", "reconstruction"].map(str::to_owned).into();
         if row.align.is_none() {
             eval.push("understanding".to_owned());
+        }
+        if self.as_written {
+            eval.push("--as-written".to_owned());
         }
         eval.extend(["--per-category".to_owned(), self.per_category.to_string()]);
         eval.extend(["--seeds".to_owned(), self.pictures.to_string()]);

@@ -59,6 +59,10 @@ pub struct Args {
     /// Classifier-free guidance scale [default: the model's own]
     #[arg(long, value_parser = guidance)]
     guidance: Option<f32>,
+    /// Draw prompts as they are written; else two things joined by "and" get places by lot where the
+    /// model is meant to be drawn with so
+    #[arg(long)]
+    as_written: bool,
     /// Pictures drawn together; the numbers are the same for any
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
@@ -96,7 +100,10 @@ const SCENES: u64 = 0x5ce0_0000;
 const CHECKED: usize = 50;
 
 pub fn run(args: Args) -> Result<()> {
-    let pipeline = args.model.open()?;
+    let mut pipeline = args.model.open()?;
+    if args.as_written {
+        pipeline = pipeline.as_written();
+    }
     let engine = Engine::new(world(&args.model, args.recipe.as_deref())?)?;
     let seed = args.seed.wrapping_add(SCENES);
     let mut report = Report::default();

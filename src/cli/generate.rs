@@ -41,6 +41,10 @@ pub struct Args {
     /// Pictures a prompt, of this many seeds from --seed on
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     seeds: u16,
+    /// Draw prompts as they are written; else two things joined by "and" get places by lot, since the
+    /// model seldom draws both if it has to choose them itself
+    #[arg(long)]
+    as_written: bool,
     /// Print one line of JSON a picture
     #[arg(long)]
     json: bool,
@@ -58,7 +62,10 @@ pub fn run(args: Args) -> Result<()> {
         Some(file) => from_file(file)?,
         None => typed(&args.prompt),
     };
-    let pipeline = args.model.open()?;
+    let mut pipeline = args.model.open()?;
+    if args.as_written {
+        pipeline = pipeline.as_written();
+    }
     let all = jobs.len();
     let jobs = drawable(&args, &pipeline, jobs)?;
     let seeds: Vec<u64> = (0..args.seeds.into()).map(|nth| args.draw.seed.wrapping_add(nth)).collect();

@@ -172,7 +172,8 @@ impl Evaluation {
     /// The report on the prompts that are finished.
     pub fn report(&self) -> Report {
         let (results, skipped) = (self.results(), self.skipped.clone());
-        let drawing = DrawingReport::new(results, &self.seeds, &self.sampler, skipped);
+        let drawing =
+            DrawingReport::new(results, &self.seeds, &self.sampler, self.pipeline.plans_layout(), skipped);
         Report { drawing: Some(drawing), ..Report::default() }
     }
 

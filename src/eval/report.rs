@@ -126,6 +126,8 @@ pub struct DrawingReport {
     pub steps: usize,
     pub guidance_scale: f32,
     pub method: &'static str,
+    /// Whether two things joined by "and" were given places: see [`crate::plan`].
+    pub plan_layout: bool,
     pub prompts: Vec<PromptResult>,
 }
 
@@ -168,7 +170,13 @@ impl Skipped {
 }
 
 impl DrawingReport {
-    pub fn new(prompts: Vec<PromptResult>, seeds: &[u64], sampler: &SamplerConfig, skipped: Skipped) -> Self {
+    pub fn new(
+        prompts: Vec<PromptResult>,
+        seeds: &[u64],
+        sampler: &SamplerConfig,
+        plan_layout: bool,
+        skipped: Skipped,
+    ) -> Self {
         let units = |category: Category, tier: Option<PromptTier>| -> Vec<Vec<bool>> {
             let fits = |p: &&PromptResult| p.category == category && tier.is_none_or(|tier| tier == p.tier);
             let rights = |p: &PromptResult| p.verdicts.iter().map(|verdict| verdict.correct).collect();
@@ -206,6 +214,7 @@ impl DrawingReport {
                 Method::Euler => "euler",
                 Method::Heun => "heun",
             },
+            plan_layout,
             prompts,
         }
     }
@@ -278,9 +287,10 @@ impl Report {
 impl DrawingReport {
     fn write_markdown(&self, out: &mut String, scorer: &[Accuracy]) -> std::fmt::Result {
         let Self { steps, guidance_scale, method, seeds, .. } = self;
+        let planned = if self.plan_layout { "layouts planned" } else { "prompts as written" };
         writeln!(
             out,
-            "## Drawing\n\n{} prompts, {} seeds each, {steps} {method} steps, guidance {guidance_scale}. \
+            "## Drawing\n\n{} prompts, {} seeds each, {steps} {method} steps, guidance {guidance_scale}, {planned}. \
              Overall is the unweighted mean over categories.\n",
             self.prompts.len(),
             seeds.len()

@@ -38,7 +38,7 @@ pub async fn model_files(recipe: &Recipe, umm: &Umm) -> Result<ModelFiles> {
 fn sampling() -> serde_json::Value {
     json!({
         "method": "euler", "steps": 16, "guidance_scale": 3.0, "guidance_interval": [0.0, 1.0],
-        "null_caption": NULL_CAPTION,
+        "plan_layout": true, "null_caption": NULL_CAPTION,
     })
 }
 

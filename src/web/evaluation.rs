@@ -1,5 +1,7 @@
 //! How well the model draws, counted in the tab: prompts in GenEval's categories, a step a call.
 
+use std::rc::Rc;
+
 use serde::{Deserialize, Serialize};
 use tsify::{Ts, Tsify};
 use wasm_bindgen::prelude::*;
@@ -31,11 +33,21 @@ pub struct EvaluateOptions {
     pub steps: Option<usize>,
     /// Strength of classifier-free guidance. Default: the model's own.
     pub guidance: Option<f32>,
+    /// Draws prompts as they are written: see `DrawOptions`. Default false.
+    pub as_written: bool,
 }
 
 impl Default for EvaluateOptions {
     fn default() -> Self {
-        Self { per_category: 12, seeds: 1, seed: 0, weights: Weights::Base, steps: None, guidance: None }
+        Self {
+            per_category: 12,
+            seeds: 1,
+            seed: 0,
+            weights: Weights::Base,
+            steps: None,
+            guidance: None,
+            as_written: false,
+        }
     }
 }
 
@@ -169,7 +181,10 @@ impl Runtime {
         let options = options.to_rust().map_err(Error::bad_input)?;
         in_range("perCategory", options.per_category, 1..=1000)?;
         in_range("seeds", options.seeds, 1..=4)?;
-        let model = self.model(options.weights)?;
+        let mut model = self.model(options.weights)?;
+        if options.as_written {
+            model = Rc::new(model.as_written());
+        }
         let scorer = self.scorer.borrow().clone();
         let scorer = scorer.ok_or_else(|| Error::bad_input("no scorer is opened yet"))?;
         let own = model.sampling();

@@ -40,7 +40,7 @@ pub enum Weights {
 
 /// How to draw; what is left out has the sampler's default.
 #[derive(Deserialize, Tsify)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct DrawOptions {
     /// The same seed gives the same picture. Default 0.
     pub seed: u64,
@@ -52,12 +52,15 @@ pub struct DrawOptions {
     pub steps: usize,
     /// Strength of classifier-free guidance; 1 turns it off. Default 3.
     pub guidance: f32,
+    /// Draws the prompt as it is written; else two things that it joins by "and" get places by lot,
+    /// where the model is meant to be drawn with so. Default false.
+    pub as_written: bool,
 }
 
 impl Default for DrawOptions {
     fn default() -> Self {
         let SamplerConfig { steps, guidance_scale, .. } = SamplerConfig::default();
-        Self { seed: 0, count: 1, weights: Weights::Base, steps, guidance: guidance_scale }
+        Self { seed: 0, count: 1, weights: Weights::Base, steps, guidance: guidance_scale, as_written: false }
     }
 }
 

@@ -141,7 +141,10 @@ impl Runtime {
     /// `bad_input` for unknown words, prompts that are too long and options out of range.
     pub fn generate(&self, prompt: &str, options: Option<Ts<DrawOptions>>) -> Result<Drawing> {
         let options = DrawOptions::parse(options)?;
-        let model = self.model(options.weights)?;
+        let mut model = self.model(options.weights)?;
+        if options.as_written {
+            model = Rc::new(model.as_written());
+        }
         Ok(Drawing::new(model.generate(prompt, &options.seeds(), options.sampler())?))
     }
 

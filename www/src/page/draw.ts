@@ -5,7 +5,7 @@ import { attempt } from './report';
 import { picture } from './samples';
 import { bind, state } from './state';
 
-const PROMPTS = ['a yellow broccoli', 'a blue teapot', 'a red car', 'a purple pear', 'a dog left of a house', 'a strawberry', 'a pink cactus, twemoji style'];
+const PROMPTS = ['a yellow broccoli', 'a blue teapot', 'a red car', 'a purple pear', 'a dog left of a house', 'a red bell and a blue fish', 'a strawberry', 'a pink cactus, twemoji style'];
 const SPECIAL_TOKENS = 3;
 
 export async function drawPanel(lab: Lab): Promise<void> {
@@ -48,6 +48,7 @@ export async function drawPanel(lab: Lab): Promise<void> {
       steps: Number(value('steps')),
       guidance: Number(value('guidance')),
       weights: value('weights') as 'base' | 'aligned',
+      asWritten: value('layout') === 'written',
       signal,
     };
     for await (const { kind, step, steps, pictures } of runtime.generate(prompt, options)) {
@@ -84,7 +85,7 @@ export async function drawPanel(lab: Lab): Promise<void> {
     input('prompt').value = text;
     form.requestSubmit();
   });
-  bind('draw', { prompt: 'prompt', seed: 'seed', steps: 'steps', guidance: 'guidance', count: 'count', weights: 'weights' });
+  bind('draw', { prompt: 'prompt', seed: 'seed', steps: 'steps', guidance: 'guidance', count: 'count', layout: 'layout', weights: 'weights' });
   lay(Number(value('count')));
 
   void lab.runtime.then(() => {
