@@ -131,7 +131,8 @@ impl Pictures {
         count: u64,
         nouns: Option<Vec<String>>,
     ) -> Result<()> {
-        let part = format!("{pool} {seed} {from} {count} {nouns:?}");
+        let of = nouns.as_ref().map_or(String::new(), |nouns| format!(" of {}", nouns.join(", ")));
+        let part = format!("{pool} {seed} {from} {count}{of}");
         let engine = runtime.engine_of(nouns)?;
         let kind = named(&pool)?;
         let two_objects = (kind == Pool::Drawing).then_some(TWO_OBJECTS);

@@ -160,12 +160,14 @@ export async function alignPanel(lab: Lab): Promise<void> {
     );
   }
 
-  const { align: recorded } = await lab.recorded;
+  const { align: recorded, samples } = await lab.recorded;
   if (!recorded || state.get('align', 'steps') || controller) return;
   recordedMark.hidden = false;
   const of = recorded.nouns ? ` of ${recorded.nouns}` : '';
   status.textContent = `${recorded.steps} steps on ${recorded.pictures} pictures${of}, ${duration(recorded.seconds)}, as they went once.`;
   chart(recorded.losses, recorded.losses.length);
+  const made = samples.map(({ file }) => make('img', { src: `recorded/${file}`, alt: 'a picture to learn from', width: 64, height: 64 }));
+  element('thumbnails', HTMLElement).replaceChildren(...made);
   for (const [index, { base, aligned }] of recorded.probes.entries()) {
     probes.show(index, 'base', await createImageBitmap(await picture(base)));
     probes.show(index, 'aligned', await createImageBitmap(await picture(aligned)));
