@@ -158,7 +158,7 @@ lint() {
     say "clippy"
     cargo clippy --release --all-targets -- -D warnings
     say "clippy for the browser"
-    cargo clippy --target $WASM --profile web --lib --no-default-features --features cpu,webgpu,scene,encoders -- -D warnings
+    cargo clippy --target $WASM --profile web --lib --no-default-features --features cpu,fusion,scene,encoders -- -D warnings
 }
 
 native() {

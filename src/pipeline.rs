@@ -215,17 +215,20 @@ impl Pipeline {
         {
             ids.extend(self.tokenizer.encode(&format!("{first} style"))?);
         }
-        // A plan may be longer than the prompt, by one.
-        let most = self.umm.understanding.max_length() - usize::from(self.plan_layout);
+        let most = self.umm.understanding.max_length();
         if ids.len() > most {
             return Err(Error::bad_input(format!("the prompt has {} tokens, at most {most} fit", ids.len())));
         }
         Ok(ids)
     }
 
-    /// What is drawn for a prompt and seed.
+    /// What is drawn for a prompt and seed; a plan may be a word longer, and is made where there is room.
     fn planned(&self, prompt: Vec<u32>, seed: u64) -> Vec<u32> {
-        if self.plan_layout { plan::layout(prompt, &self.tokenizer, seed) } else { prompt }
+        if self.plan_layout && prompt.len() < self.umm.understanding.max_length() {
+            plan::layout(prompt, &self.tokenizer, seed)
+        } else {
+            prompt
+        }
     }
 
     fn draw(

@@ -15,8 +15,8 @@ const RELATIONS: [&str; 4] = ["left of", "right of", "above", "below"];
 const PLACES: [&str; 4] = ["left", "right", "above", "below"];
 
 /// Token ids of a prompt in which the "and" between two things has become one of four relations, by lot
-/// from `seed`: "a dog and a fish" may become "a dog left of a fish". Prompts without such an "and", with
-/// several, or with a place already, stay as they are.
+/// from `seed` and the words: "a dog and a fish" may become "a dog left of a fish". Prompts without such an
+/// "and", with several, or with a place already, stay as they are.
 pub fn layout(ids: Vec<u32>, tokenizer: &Tokenizer, seed: u64) -> Vec<u32> {
     let is = |id: u32, words: &[&str]| words.iter().any(|word| tokenizer.id(word) == Some(id));
     let ands: Vec<usize> = (0..ids.len()).filter(|at| is(ids[*at], &["and"])).collect();
@@ -27,7 +27,11 @@ pub fn layout(ids: Vec<u32>, tokenizer: &Tokenizer, seed: u64) -> Vec<u32> {
     if !two_things || relations.is_empty() || ids.iter().any(|id| is(*id, &PLACES)) {
         return ids;
     }
-    let mut lot: ChaCha8Rng = random::stream(seed ^ TAG, 0);
+    // FNV-1a: other words, another lot, or all prompts of a seed would have one relation.
+    let words = ids
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, id| (hash ^ u64::from(*id)).wrapping_mul(0x100_0000_01b3));
+    let mut lot: ChaCha8Rng = random::stream(seed ^ TAG, words);
     let relation = &relations[random::below(&mut lot, relations.len())];
     [&ids[..and], relation, &ids[and + 1..]].concat()
 }
@@ -54,12 +58,20 @@ mod tests {
         t.decode(&layout(t.encode(prompt).unwrap(), &t, seed))
     }
 
+    fn place(planned: &str) -> usize {
+        RELATIONS.iter().position(|relation| planned.contains(relation)).unwrap()
+    }
+
     #[test]
     fn two_things_get_each_of_four_places_by_lot() {
         let found: BTreeSet<String> = (0..40).map(|seed| planned("a dog and an orange fish", seed)).collect();
         let expected = RELATIONS.map(|relation| format!("a dog {relation} an orange fish"));
         assert_eq!(found, expected.into());
         assert_eq!(planned("a dog and a fish", 3), planned("a dog and a fish", 3));
+        let nouns = ["dog", "fish", "orange"];
+        let prompts = nouns.iter().flat_map(|a| nouns.map(|b| format!("a {a} and a {b}")));
+        let places: BTreeSet<usize> = prompts.map(|prompt| place(&planned(&prompt, 1))).collect();
+        assert!(places.len() > 2, "one seed, one place: {places:?}");
     }
 
     #[test]

@@ -319,6 +319,7 @@ fn the_command_writes_its_report() {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!(report["drawing"]["categories"].as_array().unwrap().len(), 5);
+    assert_eq!(report["drawing"]["plan_layout"], true);
     for name in ["report.md", "report.json", "prompts.jsonl", "sheet-position.png"] {
         assert!(out.join(name).is_file(), "{name}");
     }
@@ -336,6 +337,10 @@ fn the_command_writes_its_report() {
     ]);
     let again: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!(again["drawing"], report["drawing"]);
+    let tiny = ["--per-category", "1", "--seeds", "1", "--steps", "1", "--only", "drawing", "--json"];
+    let written = run(&[&tiny[..], &["--as-written"]].concat());
+    let written: serde_json::Value = serde_json::from_slice(&written.stdout).unwrap();
+    assert_eq!(written["drawing"]["plan_layout"], false);
     let wrong = run(&["--tiers", "secret"]);
     assert_eq!(wrong.status.code(), Some(2));
 }

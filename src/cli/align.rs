@@ -39,7 +39,7 @@ const EXAMPLES: &str = "\
 Examples:
   reca align --out runs/aligned
   reca align --out runs/mine --images photos --steps 200
-  reca align --out runs/quick --nouns broccoli teapot guitar pear --count 400 --steps 100 --batch 8 \
+  reca align --out runs/quick --nouns broccoli teapot guitar pear --count 400 --steps 100 --batch 8 \\
       --learning-rate 5e-4 --lambda-t2i 1                # a minute, and the broccoli is yellow
   reca align --out runs/control --method sft-sparse
   reca align --out runs/clip --encoder clip-vit-base-patch32
@@ -260,11 +260,13 @@ pub fn run(args: Args) -> Result<()> {
     let texts = Texts::new(pipeline.tokenizer.clone());
     let images = Arc::new(images);
     let stage = AlignStage::new(&config, args.seed, images, captioned, texts, engine.split(), &pipeline.umm)?;
-    let run = json!({
+    let mut run = json!({
         "model": sha256, "config": config, "seed": args.seed, "images": args.images, "pool": args.pool.name(),
-        "nouns": args.nouns,
         "count": pictures, "connector": reader.guest.as_ref().map(|guest| &guest.run),
     });
+    if let Some(nouns) = &args.nouns {
+        run["nouns"] = json!(nouns);
+    }
     let method = config.method.name();
     let job = Job {
         stage: method,

@@ -93,8 +93,11 @@ pub fn run(args: Args) -> Result<()> {
 impl Args {
     /// Draws the same prompts by the base and by an aligned model.
     fn figure(&self, aligned: &Path) -> Result<()> {
-        let base = self.model.open()?;
-        let aligned = Pipeline::new(&read_model(aligned)?, &self.model.device()?)?;
+        let mut base = self.model.open()?;
+        let mut aligned = Pipeline::new(&read_model(aligned)?, &self.model.device()?)?;
+        if self.as_written {
+            (base, aligned) = (base.as_written(), aligned.as_written());
+        }
         let prompts = figure::prompts(&Engine::new(world(&self.model, None)?)?);
         write_picture(&self.out.join("figure.png"), &figure::draw(&base, &aligned, &prompts)?)?;
         write(&self.out.join("figure.txt"), (prompts.join("\n") + "\n").as_bytes())

@@ -59,8 +59,8 @@ pub struct Args {
     /// Classifier-free guidance scale [default: the model's own]
     #[arg(long, value_parser = guidance)]
     guidance: Option<f32>,
-    /// Draw prompts as they are written; else two things joined by "and" get places by lot where the
-    /// model is meant to be drawn with so
+    /// Draw prompts as they are written; else, if the model's config.json has plan_layout, two things
+    /// joined by "and" get places by lot
     #[arg(long)]
     as_written: bool,
     /// Pictures drawn together; the numbers are the same for any

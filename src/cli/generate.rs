@@ -41,8 +41,8 @@ pub struct Args {
     /// Pictures a prompt, of this many seeds from --seed on
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     seeds: u16,
-    /// Draw prompts as they are written; else two things joined by "and" get places by lot, since the
-    /// model seldom draws both if it has to choose them itself
+    /// Draw prompts as they are written; else, if the model's config.json has plan_layout, two things
+    /// joined by "and" get places by lot, which draws both right more often
     #[arg(long)]
     as_written: bool,
     /// Print one line of JSON a picture

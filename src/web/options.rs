@@ -52,8 +52,8 @@ pub struct DrawOptions {
     pub steps: usize,
     /// Strength of classifier-free guidance; 1 turns it off. Default 3.
     pub guidance: f32,
-    /// Draws the prompt as it is written; else two things that it joins by "and" get places by lot,
-    /// where the model is meant to be drawn with so. Default false.
+    /// Draws the prompt as it is written; else, if the model's config.json has `plan_layout`, two things
+    /// that it joins by "and" get places by lot. Default false.
     pub as_written: bool,
 }
 

@@ -152,5 +152,9 @@ fn own_pictures_have_no_captions() {
     align("sft-dense").fails(1, &["sft-dense needs captions"]);
     align("reca").ok();
     desk.reca(&["align", "--out", "p", "--pooling", "3"]).fails(1, &["must divide the grid of 4"]);
+    desk.reca(&["align", "--out", "p", "--nouns", "dogg"])
+        .fails(1, &["no noun \"dogg\"; did you mean \"dog\"?"]);
+    desk.reca(&["align", "--out", "p", "--nouns", "dog", "--images", "own"]).fails(2, &["--images"]);
+    desk.reca(&[&["align", "--out", "dogs", "--nouns", "dog"][..], &SHORT].concat()).ok();
     desk.reca(&["align", "--out", "p", "--method", "magic"]).fails(2, &["there are reca, shuffled"]);
 }

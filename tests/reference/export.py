@@ -11,7 +11,8 @@ from torch import Tensor
 
 from data import NULL_CAPTION, Pack
 
-SAMPLING = {"method": "euler", "steps": 16, "guidance_scale": 3.0, "guidance_interval": [0.0, 1.0], "null_caption": NULL_CAPTION}
+SAMPLING = {"method": "euler", "steps": 16, "guidance_scale": 3.0, "guidance_interval": [0.0, 1.0],
+            "plan_layout": True, "null_caption": NULL_CAPTION}
 PREPROCESSOR = {
     "do_resize": True, "size": {"height": 64, "width": 64}, "resample": 2,
     "do_rescale": True, "rescale_factor": 1 / 255,

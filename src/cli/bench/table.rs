@@ -37,6 +37,7 @@ struct Saved {
 
 #[derive(Deserialize)]
 struct Drawn {
+    plan_layout: bool,
     prompts: Vec<PromptResult>,
 }
 
@@ -46,6 +47,7 @@ pub struct Table {
     /// A prompt, for each training seed.
     pictures: usize,
     training_seeds: u64,
+    plan_layout: bool,
     rows: Vec<Scores>,
     /// Whether every tensor outside the generation expert is the base's, bit by bit, in every row.
     understanding_unchanged: bool,
@@ -76,7 +78,7 @@ impl Table {
         let frozen = frozen(base)?;
         let mut understanding_unchanged = true;
         let mut scores = Vec::new();
-        let mut of_base = Vec::new();
+        let (mut of_base, mut planned) = (Vec::new(), None);
         let (mut prompts, mut pictures) = (0, 0);
         for row in rows {
             let (mut reports, mut seconds) = (Vec::new(), 0.0);
@@ -88,6 +90,13 @@ impl Table {
                     serde_json::from_slice::<Saved>(&text)
                         .map_err(|e| Error::bad_input(e).at(folder.display()))?,
                 );
+                let plan_layout = reports.iter().all(|report: &Saved| report.drawing.plan_layout);
+                if *planned.get_or_insert(plan_layout) != plan_layout {
+                    return Err(Error::bad_input(
+                        "its report and the base's differ in --as-written; name another --out",
+                    )
+                    .at(folder.display()));
+                }
                 seconds += trained(&folder) / row.seeds(seeds) as f64;
                 understanding_unchanged &= self::frozen(&row.model(out, seed, base))? == frozen;
             }
@@ -98,7 +107,15 @@ impl Table {
             }
             scores.push(Scores::new(row, &reports, &units, &of_base, seconds));
         }
-        Ok(Self { prompts, pictures, training_seeds: seeds, rows: scores, understanding_unchanged })
+        let plan_layout = planned.unwrap_or_default();
+        Ok(Self {
+            prompts,
+            pictures,
+            training_seeds: seeds,
+            plan_layout,
+            rows: scores,
+            understanding_unchanged,
+        })
     }
 
     /// The table in Markdown; shares in per cent.
@@ -130,9 +147,10 @@ impl Table {
             writeln!(out, " {:.1}, {nouns:.0}, {colours:.0} | {:.0} |", row.psnr, row.seconds)?;
         }
         let Self { prompts, pictures, training_seeds, .. } = self;
+        let planned = if self.plan_layout { "layouts planned" } else { "prompts as written" };
         writeln!(
             out,
-            "\n{prompts} prompts, {pictures} pictures each of the base; {training_seeds} training seeds. Per cent, with 95 % \
+            "\n{prompts} prompts, {pictures} pictures each of the base; {training_seeds} training seeds; {planned}. Per cent, with 95 % \
              intervals by the bootstrap over prompts; against the base, paired by prompt."
         )?;
         for row in self.rows.iter().filter(|row| row.by_seed.len() > 1) {

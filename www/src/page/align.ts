@@ -143,6 +143,11 @@ export async function alignPanel(lab: Lab): Promise<void> {
     each: 'score-pictures', every: 'align-every', seed: 'align-seed',
   });
   void offerResume();
+  void lab.runtime.then(() => {
+    if (state.get('align', 'nouns') !== null) return;
+    const known = value('align-nouns').split(', ').filter((noun) => lab.info?.vocabulary.includes(noun));
+    input('align-nouns').value = known.join(', ');
+  }, () => {});
 
   async function offerResume(): Promise<void> {
     const runtime = await lab.runtime.catch(() => null);
@@ -166,7 +171,8 @@ export async function alignPanel(lab: Lab): Promise<void> {
   const of = recorded.nouns ? ` of ${recorded.nouns}` : '';
   status.textContent = `${recorded.steps} steps on ${recorded.pictures} pictures${of}, ${duration(recorded.seconds)}, as they went once.`;
   chart(recorded.losses, recorded.losses.length);
-  const made = samples.map(({ file }) => make('img', { src: `recorded/${file}`, alt: 'a picture to learn from', width: 64, height: 64 }));
+  const alike = samples.filter(({ caption }) => recorded.nouns.split(', ').some((noun) => caption.includes(noun)));
+  const made = alike.map(({ file }) => make('img', { src: `recorded/${file}`, alt: 'a picture like those it learned from', width: 64, height: 64 }));
   element('thumbnails', HTMLElement).replaceChildren(...made);
   for (const [index, { base, aligned }] of recorded.probes.entries()) {
     probes.show(index, 'base', await createImageBitmap(await picture(base)));
