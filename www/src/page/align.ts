@@ -55,7 +55,7 @@ export async function alignPanel(lab: Lab): Promise<void> {
   }
 
   async function run({ pictures, options }: AlignRun, resume: boolean, signal: AbortSignal): Promise<void> {
-    if (!lab.loaded) status.textContent = 'The model is still on its way…';
+    status.textContent = lab.loaded ? 'Making the pictures…' : 'The model is still on its way…';
     const runtime = await lab.world();
     recordedMark.hidden = true;
     if (!resume) await runtime.forget({ signal });

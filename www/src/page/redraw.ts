@@ -74,7 +74,7 @@ export async function redrawPanel(lab: Lab): Promise<(image: Blob, sample: Sampl
     const { signal } = current;
     stop.disabled = false;
     try {
-      if (!lab.loaded) status.textContent = 'The model is still on its way…';
+      status.textContent = lab.loaded ? 'Redrawing…' : 'The model is still on its way…';
       const runtime = await lab.runtime;
       const source = await embeddings(signal);
       element('redraw-recorded', HTMLElement).hidden = true;

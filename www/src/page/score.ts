@@ -54,7 +54,7 @@ export function scores(lab: Lab): void {
   async function count(signal: AbortSignal): Promise<void> {
     const options = { perCategory: number('score-prompts'), seeds: number('score-pictures'), seed: number('align-seed') };
     const settings = JSON.stringify(options);
-    if (!lab.loaded) status.textContent = 'The model is still on its way…';
+    status.textContent = lab.loaded ? 'The scorer is being opened…' : 'The model is still on its way…';
     const runtime = await lab.scorer();
     const columns = COLUMNS.filter((weights) => weights === 'base' || lab.aligned);
     COLUMNS.forEach(clear);
