@@ -8,6 +8,8 @@ use super::{
 
 /// Values a thread gets at least.
 const CHUNK: usize = 16 * 1024;
+/// Where a share of one is nothing.
+const TINY: f32 = 1e-15;
 /// Independent partial sums, so that a reduction vectorises.
 const LANES: usize = 8;
 
@@ -43,7 +45,7 @@ pub(super) fn gelu(x: &[f32], y: &mut [f32]) {
         #[inline(always)]
         fn run(self) {
             for (y, x) in self.1.iter_mut().zip(self.0) {
-                *y = x * gate(*x);
+                *y = x * gate(twice_u(*x));
             }
         }
     }
@@ -58,7 +60,7 @@ pub(super) fn quick_gelu(x: &[f32], y: &mut [f32]) {
         #[inline(always)]
         fn run(self) {
             for (y, x) in self.1.iter_mut().zip(self.0) {
-                *y = x / (1.0 + exp(-QUICK * x));
+                *y = x * gate(QUICK * x);
             }
         }
     }
@@ -73,7 +75,7 @@ pub(super) fn gelu_backward(x: &[f32], gradient: &[f32], y: &mut [f32]) {
         #[inline(always)]
         fn run(self) {
             for ((y, x), g) in self.2.iter_mut().zip(self.0).zip(self.1) {
-                let s = gate(*x);
+                let s = gate(twice_u(*x));
                 *y = g * (s + x * s * (1.0 - s) * (LINEAR + 3.0 * CUBIC * x * x));
             }
         }
@@ -183,10 +185,23 @@ fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
     1.0 / (dot(x, x) / x.len() as f32 + epsilon).sqrt()
 }
 
-/// `(1 + tanh(u)) / 2` for GELU's `u`.
+/// `2 u`, of which GELU's gate `(1 + tanh(u)) / 2` is the sigmoid.
+#[inline(always)]
+fn twice_u(x: f32) -> f32 {
+    x * (LINEAR + CUBIC * x * x)
+}
+
+/// The sigmoid.
 #[inline(always)]
 fn gate(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x * (LINEAR + CUBIC * x * x)))
+    at_least_tiny(1.0 / (1.0 + exp(-x)))
+}
+
+/// The value, or 0 if it is nothing beside one. Products with what is left of an exponential would be subnormal,
+/// and for each of those a processor stops for a hundred cycles.
+#[inline(always)]
+pub(super) fn at_least_tiny(x: f32) -> f32 {
+    if x > TINY { x } else { 0.0 }
 }
 
 /// `eˣ` to about an ulp without a branch: `2ⁿ` times a polynomial (Cephes' coefficients).
@@ -247,5 +262,18 @@ mod tests {
             assert!((f64::from(exp(x)) / expected - 1.0).abs() < 2.5e-7, "{x}");
         }
         assert!(exp(-1e30) < 1e-37 && exp(1e30).is_finite());
+    }
+
+    /// What is left of GELU far below zero meets gradients, too, without becoming subnormal.
+    #[test]
+    fn gelu_leaves_zero_or_what_can_be_multiplied() {
+        let x: Vec<f32> = (-3000..=1000).map(|i| i as f32 / 100.0).collect();
+        let [mut y, mut slope, mut quick] = [(); 3].map(|()| vec![0f32; x.len()]);
+        gelu(&x, &mut y);
+        gelu_backward(&x, &vec![1.0; x.len()], &mut slope);
+        quick_gelu(&x, &mut quick);
+        for y in y.into_iter().chain(slope).chain(quick) {
+            assert!(y == 0.0 || (y * 1e-20).is_normal(), "{y:e}");
+        }
     }
 }

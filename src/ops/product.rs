@@ -4,9 +4,11 @@
 /// Rows and columns of a tile.
 const ROWS: usize = 4;
 const COLUMNS: usize = 8;
-/// Rows of the left matrix and terms of a sum that are packed at once, so that both stay in the caches.
+/// What is packed at once, so that it stays in the caches: rows of the left matrix, terms of a sum, columns of
+/// the right matrix. Of these at least a line of a cache, or each is fetched twice.
 const MOST_ROWS: usize = 64;
 const MOST_TERMS: usize = 512;
+const MOST_COLUMNS: usize = 64;
 /// Columns that a single row is multiplied with at once.
 const STRIPE: usize = 32;
 
@@ -27,24 +29,31 @@ impl<'a> Matrix<'a> {
         Self { transposed: !self.transposed, ..self }
     }
 
-    /// Columns `first..first + count` (at most `W`) of rows `from..from + terms`, one row after the other,
-    /// filled up with what `to` has.
+    /// Columns `first..first + count` of `depth` rows from `from` on, `W` at a time: those of one tile row by row,
+    /// the tiles one after the other. What the last tile lacks is left as it is.
     #[inline(always)]
-    fn pack<const W: usize>(self, first: usize, count: usize, from: usize, to: &mut [[f32; W]]) {
+    fn pack<const W: usize>(
+        self,
+        first: usize,
+        count: usize,
+        from: usize,
+        depth: usize,
+        to: &mut [[f32; W]],
+    ) {
         if self.transposed {
             for column in 0..count {
-                let start = (first + column) * self.stride + from;
-                for (to, value) in to.iter_mut().zip(&self.values[start..]) {
-                    to[column] = *value;
-                }
+                let values = &self.values[(first + column) * self.stride + from..];
+                let tile = &mut to[column / W * depth..][..depth];
+                tile.iter_mut().zip(values).for_each(|(to, value)| to[column % W] = *value);
             }
             return;
         }
         let rows = self.values[from * self.stride + first..].chunks(self.stride.max(1));
-        for (to, row) in to.iter_mut().zip(rows) {
-            match row.first_chunk() {
-                Some(row) if count == W => *to = *row,
-                _ => to[..count].copy_from_slice(&row[..count]),
+        for (term, row) in rows.take(depth).enumerate() {
+            let (tiles, rest) = row[..count].as_chunks::<W>();
+            tiles.iter().enumerate().for_each(|(tile, values)| to[tile * depth + term] = *values);
+            if !rest.is_empty() {
+                to[tiles.len() * depth + term][..rest.len()].copy_from_slice(rest);
             }
         }
     }
@@ -69,23 +78,22 @@ pub(super) fn add_product(
     }
     let most = terms.min(MOST_TERMS);
     let mut left = vec![[0f32; ROWS]; rows.min(MOST_ROWS).div_ceil(ROWS) * most];
-    let mut right = vec![[0f32; COLUMNS]; most];
+    let mut right = vec![[0f32; COLUMNS]; columns.min(MOST_COLUMNS).div_ceil(COLUMNS) * most];
     for from in (0..terms).step_by(MOST_TERMS) {
         let depth = most.min(terms - from);
         for top in (0..rows).step_by(MOST_ROWS) {
             let height = MOST_ROWS.min(rows - top);
-            let blocks = left.chunks_exact_mut(depth).take(height.div_ceil(ROWS));
-            for (i, block) in blocks.enumerate() {
-                let first = top + i * ROWS;
-                a.transpose().pack(first, ROWS.min(rows - first), from, block);
-            }
-            for column in (0..columns).step_by(COLUMNS) {
-                let width = COLUMNS.min(columns - column);
-                b.pack(column, width, from, &mut right[..depth]);
-                for (i, block) in left.chunks_exact(depth).take(height.div_ceil(ROWS)).enumerate() {
-                    let first = top + i * ROWS;
-                    let out = &mut out[first * stride + column..];
-                    add_tile(block, &right[..depth], [ROWS.min(rows - first), width], out, stride);
+            a.transpose().pack(top, height, from, depth, &mut left);
+            for first in (0..columns).step_by(MOST_COLUMNS) {
+                let width = MOST_COLUMNS.min(columns - first);
+                b.pack(first, width, from, depth, &mut right);
+                let tiles = (0..width).step_by(COLUMNS).zip(right.chunks_exact(depth));
+                for (row, left) in (0..height).step_by(ROWS).zip(left.chunks_exact(depth)) {
+                    for (column, right) in tiles.clone() {
+                        let size = [ROWS.min(height - row), COLUMNS.min(width - column)];
+                        let out = &mut out[(top + row) * stride + first + column..];
+                        add_tile(left, right, size, out, stride);
+                    }
                 }
             }
         }
@@ -93,7 +101,9 @@ pub(super) fn add_product(
 }
 
 /// Adds the product of packed rows and packed columns to a tile of `out`.
-#[inline(always)]
+///
+/// A function of its own: among the loops that pack, engines keep the sums in memory.
+#[inline(never)]
 fn add_tile(
     a: &[[f32; ROWS]],
     b: &[[f32; COLUMNS]],
