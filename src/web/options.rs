@@ -25,6 +25,8 @@ pub struct ModelInfo {
     pub vocabulary: Vec<String>,
     /// Styles it draws in; the first is used where a prompt names none.
     pub styles: Vec<String>,
+    /// Whether two things that a prompt joins by "and" get places by lot, unless [`DrawOptions::as_written`].
+    pub plans_layout: bool,
 }
 
 /// Whose generation expert draws.

@@ -85,6 +85,7 @@ impl Runtime {
             parameters: pipeline.umm.num_params(),
             vocabulary: pipeline.tokenizer.words().to_vec(),
             styles: pipeline.styles().to_vec(),
+            plans_layout: pipeline.plans_layout(),
         };
         self.base.replace(Some(Rc::new(pipeline)));
         self.aligned.replace(Tuned::default());

@@ -93,6 +93,11 @@ test('names a word that it does not know, and a near one', async () => {
   assert.equal(await text('draw-status', 'Not drawn.'), 'Not drawn.');
 });
 
+test('places by lot are for models that plan them', async () => {
+  assert.ok(await page.locator('#layout').isDisabled());
+  assert.equal(await page.locator('#layout').inputValue(), 'written');
+});
+
 test('draws from the keyboard alone', async () => {
   await page.focus('#prompt');
   await page.keyboard.press('ControlOrMeta+a');
@@ -228,16 +233,23 @@ test('moves between panels by keyboard, and fits 320 pixels', async () => {
   }
 });
 
-test('works offline after the first visit, at the same address', async () => {
+test('works offline after the first visit, at the same address, and gives two things places', async () => {
   const other = await browser.context.newPage();
-  await other.goto(`${server.origin}/lab/?model=mini#draw?count=1&steps=2`);
+  await other.goto(`${server.origin}/lab/?model=mini#draw?count=1&steps=2&prompt=a+red+dog+and+a+blue+fish`);
   const there = other.locator('#backend').filter({ hasText: /^CPU/ });
   await there.waitFor({ timeout: 60_000 });
   await browser.context.setOffline(true);
   await other.reload();
   await there.waitFor({ timeout: 60_000 });
-  await other.click('#draw-start');
-  await other.locator('#draw-status').filter({ hasText: /^Drawn/ }).waitFor({ timeout: 60_000 });
+  const drawn = async () => {
+    await other.click('#draw-start');
+    await other.locator('#draw-stop:disabled').waitFor({ timeout: 60_000 });
+    assert.match(await other.locator('#draw-status').textContent(), /^Drawn/);
+    return other.evaluate(() => document.getElementById('drawing-0').toDataURL());
+  };
+  const planned = await drawn();
+  await other.selectOption('#layout', 'written');
+  assert.notEqual(await drawn(), planned);
   await browser.context.setOffline(false);
   await other.close();
 });

@@ -90,6 +90,9 @@ export async function drawPanel(lab: Lab): Promise<void> {
 
   void lab.runtime.then(() => {
     element('words', HTMLElement).textContent = lab.info?.vocabulary.slice(SPECIAL_TOKENS).join(', ') ?? '';
+    const layout = element('layout', HTMLSelectElement);
+    layout.disabled = !lab.info?.plansLayout;
+    if (layout.disabled) layout.value = 'written';
   }, () => {});
   const { draw: recorded } = await lab.recorded;
   if (lab.loaded || controller || state.get('draw', 'prompt')) return;
