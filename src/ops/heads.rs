@@ -2,7 +2,7 @@
 //! read and written where they lie among the others.
 
 use super::{
-    kernels::{at_least_tiny, exp},
+    kernels::{exp, flushed},
     product::{Matrix, add_product},
 };
 
@@ -127,7 +127,7 @@ fn softmax(row: &mut [f32], hidden: Option<&[u8]>, scale: f32) {
         row.iter_mut().zip(hidden).for_each(|(x, hidden)| *x = if *hidden == 0 { *x } else { f32::MIN });
     }
     let largest = fold(row, f32::MIN, |a, b| if a > b { a } else { b });
-    row.iter_mut().for_each(|x| *x = at_least_tiny(exp((*x - largest) * scale)));
+    row.iter_mut().for_each(|x| *x = flushed(exp((*x - largest) * scale)));
     if let Some(hidden) = hidden {
         row.iter_mut().zip(hidden).for_each(|(x, hidden)| *x = if *hidden == 0 { *x } else { 0.0 });
     }

@@ -194,13 +194,13 @@ fn twice_u(x: f32) -> f32 {
 /// The sigmoid.
 #[inline(always)]
 fn gate(x: f32) -> f32 {
-    at_least_tiny(1.0 / (1.0 + exp(-x)))
+    flushed(1.0 / (1.0 + exp(-x)))
 }
 
 /// The value, or 0 if it is nothing beside one. Products with what is left of an exponential would be subnormal,
 /// and for each of those a processor stops for a hundred cycles.
 #[inline(always)]
-pub(super) fn at_least_tiny(x: f32) -> f32 {
+pub(super) fn flushed(x: f32) -> f32 {
     if x > TINY { x } else { 0.0 }
 }
 
