@@ -75,7 +75,7 @@ export function weights(lab: Lab, changed: () => Promise<void>): (there: boolean
       });
       ready(true);
       element('align-recorded', HTMLElement).hidden = true;
-      element('align-status', HTMLElement).textContent = 'Aligned beforehand: RecA, 2,400 steps of 48 on 12,000 pictures.';
+      element('align-status', HTMLElement).textContent = 'Aligned beforehand: RecA, 6,000 steps of 48 on 12,000 pictures.';
       chart([], 1);
       element('chart-note', HTMLElement).textContent = 'None is recorded for weights that were fetched.';
       await changed();
