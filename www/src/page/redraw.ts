@@ -91,6 +91,7 @@ export async function redrawPanel(lab: Lab): Promise<(image: Blob, sample: Sampl
       if (controller === current) {
         stop.disabled = true;
         if (signal.aborted) status.textContent = 'Stopped.';
+        else if (!status.textContent?.startsWith('Redrawn')) status.textContent = 'Not redrawn.';
       }
     }
   }
