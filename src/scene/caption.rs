@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::compose::{Scene, SceneObject};
 use super::nouns::{plural, with_article};
 use super::random::Random;
+use super::split::{Pool, Split};
 
 /// How often a sparse caption names a thing that it could name.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,6 +119,16 @@ pub fn sparse(scene: &Scene, rates: CaptionRates, variants: usize, seed: u64, in
             caption
         })
         .collect()
+}
+
+/// The scene without the colours that captions for drawing never name.
+pub fn silent(scene: &Scene, split: &Split) -> Scene {
+    let mut scene = scene.clone();
+    for object in &mut scene.objects {
+        object.colour =
+            object.colour.filter(|colour| split.allows_colour(Pool::Drawing, &object.noun, *colour));
+    }
+    scene
 }
 
 /// Numbers for the words about a scene, apart from those that made it.

@@ -12,7 +12,7 @@ use super::split::{Pool, Split, Tier};
 #[cfg(feature = "svg")]
 use super::sprites::Archive;
 use super::sprites::{Bank, unknown_noun};
-use super::world::{Kinds, World};
+use super::world::{Grounds, Kinds, World};
 use super::{SIZE, raster};
 use crate::{Error, Result};
 
@@ -43,10 +43,12 @@ pub struct Scene {
     pub count: Option<u32>,
 }
 
-/// Plain backgrounds; the first three are too light for a white object to stand out.
-const BACKGROUNDS: [[u8; 3]; 6] =
+/// Light backgrounds; the first three are too light for a white object to be seen at all.
+const LIGHT: [[u8; 3]; 6] =
     [[255, 255, 255], [245, 245, 240], [250, 235, 235], [225, 235, 250], [235, 250, 230], [215, 215, 220]];
 const TOO_LIGHT: usize = 3;
+/// Backgrounds of middle brightness.
+const MIDDLE: [[u8; 3]; 4] = [[168, 186, 206], [200, 182, 158], [166, 190, 168], [192, 172, 198]];
 
 /// Draws of a scene that a pool refuses, after which the world is called impossible.
 const ATTEMPTS: usize = 1000;
@@ -259,8 +261,15 @@ impl Engine {
         let white = things.iter().any(|(noun, colour)| {
             colour.or_else(|| self.bank.modal_colour(noun, style)) == Some(Colour::White)
         });
-        let from = if white { TOO_LIGHT } else { 0 };
-        BACKGROUNDS[from + random.below(BACKGROUNDS.len() - from)]
+        match (self.world.grounds, white) {
+            (Grounds::Light, false) => LIGHT[random.below(LIGHT.len())],
+            (Grounds::Light, true) => LIGHT[TOO_LIGHT + random.below(LIGHT.len() - TOO_LIGHT)],
+            (Grounds::All, true) => MIDDLE[random.below(MIDDLE.len())],
+            (Grounds::All, false) => {
+                let number = random.below(LIGHT.len() + MIDDLE.len());
+                LIGHT.get(number).copied().unwrap_or_else(|| MIDDLE[number - LIGHT.len()])
+            }
+        }
     }
 
     /// Paints a scene: RGB bytes `[SIZE, SIZE, 3]`.

@@ -85,7 +85,7 @@ pub(crate) fn single(layout: Layout, random: &mut Random) -> Place {
             let size = random.between(44, 52);
             jitter(random, (CENTRE, CENTRE), size, (3, 3))
         }
-        Layout::Free => anywhere(random, 30, 56),
+        Layout::Free => anywhere(random, 36, 56),
     }
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn single(layout: Layout, random: &mut Random) -> Place {
 pub(crate) fn pair(layout: Layout, relation: Relation, random: &mut Random) -> [Place; 2] {
     if layout == Layout::Free {
         for _ in 0..64 {
-            let places = [anywhere(random, 20, 34), anywhere(random, 20, 34)];
+            let places = [anywhere(random, 24, 33), anywhere(random, 24, 33)];
             if places[0].apart(places[1]) && relations(places[0], places[1]) == [relation] {
                 return places;
             }
@@ -115,7 +115,7 @@ pub(crate) fn pair(layout: Layout, relation: Relation, random: &mut Random) -> [
 /// Places for two to four of the same object: a row, a triangle or a grid.
 pub(crate) fn group(layout: Layout, count: u32, random: &mut Random) -> Vec<Place> {
     if layout == Layout::Free {
-        let size = random.between(16, 34 - 4 * count as i32);
+        let size = random.between(18, 32 - 3 * count as i32);
         for _ in 0..64 {
             let places: Vec<_> = (0..count).map(|_| anywhere(random, size, size + 2)).collect();
             if places.iter().enumerate().all(|(i, a)| places[..i].iter().all(|b| a.apart(*b))) {

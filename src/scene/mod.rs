@@ -26,7 +26,7 @@ pub use recolour::Colour;
 pub use split::{Pool, Split, Tier};
 pub use sprites::{Archive, Bank};
 pub use vocabulary::{tokenizer_json, vocabulary};
-pub use world::{Kinds, Layout, World};
+pub use world::{Grounds, Kinds, Layout, World};
 
 /// Side of every sprite and scene, pixels.
 pub const SIZE: usize = 64;

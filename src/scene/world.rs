@@ -20,6 +20,8 @@ pub struct World {
     /// Probability that an object is recoloured, where it can be.
     pub recolour: f32,
     pub layout: Layout,
+    #[serde(default)]
+    pub grounds: Grounds,
 }
 
 /// Probabilities of the kinds of scenes; they add up to 1.
@@ -54,6 +56,17 @@ pub enum Layout {
     Free,
 }
 
+/// What stands behind the objects: a plain colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grounds {
+    /// Near white. White things hardly differ from them, so that a model never learns to draw them.
+    #[default]
+    Light,
+    /// These and some of middle brightness, on which all white things stand.
+    All,
+}
+
 /// Natural-only nouns of the full vocabulary; all of them can be recoloured.
 #[rustfmt::skip]
 pub const NATURAL_ONLY: [&str; 40] = [
@@ -74,6 +87,7 @@ impl World {
             kinds: Kinds { single: 0.4, two: 0.45, count: 0.15 },
             recolour: 0.6,
             layout: Layout::Free,
+            grounds: Grounds::All,
         }
     }
 

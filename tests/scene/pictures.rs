@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use reca::scene::nouns;
 use reca::scene::world::NATURAL_ONLY;
-use reca::scene::{Engine, Kinds, Layout, Pool, SIZE, World, caption, recolour};
+use reca::scene::{Colour, Engine, Kinds, Layout, Pool, SIZE, World, caption, recolour};
 
 use crate::{full, mini, scenes};
 
@@ -44,6 +44,23 @@ fn pixels_agree_with_the_caption() {
         right += usize::from(recolour::modal(&shown).is_some_and(|(name, _)| name == colour));
     }
     assert!(all > 300 && right as f32 > 0.97 * all as f32, "{right} of {all}");
+}
+
+/// On light grounds no squared error minds whether a white thing is there.
+#[test]
+fn white_things_differ_from_their_ground() {
+    for (engine, least) in [(mini(), 30), (full(), 55)] {
+        let (mut white, mut light) = (0, 0);
+        for (_, scene) in scenes(&engine, Pool::Open, 1500) {
+            let darkest = scene.background.into_iter().min().unwrap();
+            if scene.objects.iter().any(|object| object.colour == Some(Colour::White)) {
+                white += 1;
+                assert!(255 - darkest >= least, "{scene:?}");
+            }
+            light += usize::from(darkest > 200);
+        }
+        assert!(white > 50 && light > 300, "{white} white, {light} on light grounds");
+    }
 }
 
 #[test]
