@@ -1,15 +1,14 @@
 //! `reca scene`: writes scenes of a recipe's world, to look at or packed for training.
 
+mod pack;
+
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use image::{RgbImage, imageops};
-use indicatif::{ProgressBar, ProgressStyle};
-use rayon::prelude::*;
-use reca::scene::{
-    CaptionRates, Engine, Pool, Question, SIZE, Scene, caption, geneval, question, sheet, tokenizer_json,
-};
+use reca::scene::{Engine, Pool, SIZE, Scene, geneval, sheet};
+use reca::train::pool::PoolConfig;
 use reca::train::recipe::{RECIPES, Recipe};
 use reca::{Error, Result};
 use serde::Serialize;
@@ -34,7 +33,8 @@ pub struct Args {
     /// Folder to write to
     #[arg(long)]
     out: PathBuf,
-    /// Write images.bin (u8 [count, 64, 64, 3]), scenes.jsonl and tokenizer.json instead of pictures
+    /// Write pack.safetensors (pictures, tokenised captions and questions, boxes) and tokenizer.json
+    /// instead of pictures
     #[arg(long)]
     pack: bool,
     /// Write the world's drawings (sprites.png, world.json), from which a page makes scenes, instead of
@@ -42,12 +42,6 @@ pub struct Args {
     #[arg(long, conflicts_with = "pack")]
     sheet: bool,
 }
-
-/// Sparse captions a scene.
-const SPARSE_VARIANTS: usize = 8;
-
-/// Scenes made in parallel before they are written, in order.
-const CHUNK: u64 = 1024;
 
 fn pool(name: &str) -> std::result::Result<Pool, String> {
     Pool::ALL
@@ -68,16 +62,6 @@ pub fn recipe(name: &str) -> Result<Recipe> {
     Recipe::from_json(&json).map_err(|e| e.at(name))
 }
 
-/// One line of a packed scenes.jsonl.
-#[derive(Serialize)]
-struct Packed {
-    #[serde(flatten)]
-    scene: Scene,
-    dense: Vec<String>,
-    sparse: Vec<String>,
-    questions: Vec<Question>,
-}
-
 /// One line of the scenes.jsonl that lies beside pictures.
 #[derive(Serialize)]
 struct Described {
@@ -96,7 +80,8 @@ pub fn run(args: Args) -> Result<()> {
     if args.sheet {
         drawings(&engine, &args.out)
     } else if args.pack {
-        pack(&engine, recipe.stages.generation.captions, &args)
+        let pool = PoolConfig { kind: args.pool, seed: args.seed, size: args.count, two_objects: None };
+        pack::write(&engine, recipe.stages.generation.captions, pool, &args.out)
     } else {
         pictures(&engine, &args)
     }
@@ -117,47 +102,9 @@ fn create(folder: &Path, name: &str) -> Result<BufWriter<fs::File>> {
     Ok(BufWriter::new(file))
 }
 
-fn progress(count: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} scenes, {per_sec}, {eta} left");
-    ProgressBar::new(count).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
 fn line(value: &impl Serialize) -> Result<String> {
     let json = serde_json::to_string(value).map_err(Error::internal)?;
     Ok(json + "\n")
-}
-
-fn pack(engine: &Engine, rates: CaptionRates, args: &Args) -> Result<()> {
-    let written = |e: std::io::Error| Error::bad_input(e).at(args.out.display());
-    let mut images = create(&args.out, "images.bin")?;
-    let mut scenes = create(&args.out, "scenes.jsonl")?;
-    create(&args.out, "tokenizer.json")?
-        .write_all(tokenizer_json(engine.world()).as_bytes())
-        .map_err(written)?;
-    let bar = progress(args.count);
-    for start in (0..args.count).step_by(CHUNK as usize) {
-        let made: Vec<(Vec<u8>, String)> = (start..args.count.min(start + CHUNK))
-            .into_par_iter()
-            .map(|index| {
-                let scene = engine.scene(args.pool, args.seed, index)?;
-                let pixels = engine.render(&scene)?;
-                let packed = Packed {
-                    dense: caption::dense(&scene, args.seed, index),
-                    sparse: caption::sparse(&scene, rates, SPARSE_VARIANTS, args.seed, index),
-                    questions: question::questions(&scene, args.seed, index),
-                    scene,
-                };
-                Ok((pixels, line(&packed)?))
-            })
-            .collect::<Result<_>>()?;
-        for (pixels, json) in &made {
-            images.write_all(pixels).and_then(|()| scenes.write_all(json.as_bytes())).map_err(written)?;
-        }
-        bar.inc(made.len() as u64);
-    }
-    images.flush().and_then(|()| scenes.flush()).map_err(written)?;
-    bar.finish();
-    Ok(())
 }
 
 /// Columns and magnification of the contact sheet.

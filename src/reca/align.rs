@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{condition::ConditionConfig, images::AlignImages};
 use crate::{
     Error, Result, random,
-    scene::{CaptionRates, Pool, Scene, Split},
+    scene::{CaptionRates, Scene, Split, caption},
     train::{
         objective::{TimeConfig, flow_loss},
         pool,
@@ -146,7 +146,7 @@ impl AlignStage {
             return Err(Error::bad_input("lambda_t2i needs the base's captioned pool"));
         }
         let scenes = match method {
-            Method::SftSparse => images.scenes.iter().map(|scene| silent(scene, split)).collect(),
+            Method::SftSparse => images.scenes.iter().map(|scene| caption::silent(scene, split)).collect(),
             Method::SftDense => images.scenes.clone(),
             Method::Reca | Method::Shuffled => Vec::new(),
         };
@@ -224,14 +224,4 @@ impl Stage for AlignStage {
             _ => Ok(loss),
         }
     }
-}
-
-/// The scene without the colours that captions for drawing never name.
-fn silent(scene: &Scene, split: &Split) -> Scene {
-    let mut scene = scene.clone();
-    for object in &mut scene.objects {
-        object.colour =
-            object.colour.filter(|colour| split.allows_colour(Pool::Drawing, &object.noun, *colour));
-    }
-    scene
 }

@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from flow import flow_loss, sample_times
+from flow import flow_losses, sample_times
 from model import NUM_IMAGE_TOKENS, Umm, load_recipe
 
 BATCH, TEXT, VOCABULARY = 32, 16, 96
@@ -34,7 +34,7 @@ def main():
     def step():
         with torch.no_grad():
             context = model.understanding.context(text)
-        loss = flow_loss(model.generation, x0, torch.randn_like(x0), sample_times(BATCH, -0.8, 0.8), context)
+        loss = flow_losses(model.generation, x0, torch.randn_like(x0), sample_times(BATCH, -0.8, 0.8), context).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,17 +1,18 @@
-"""Packs written by `reca scene --pack`, and the tokenizer beside them."""
-import json
+"""Packs written by `reca scene --pack`, and the tokenizer beside them. Everything lies on the device that trains, and batches
+are drawn there, so that a training step is one piece of work without a look back.
+
+N scenes, B of them in a batch; texts are rows of token ids, padded with PAD.
+"""
 from pathlib import Path
 
-import numpy as np
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from model import EOS, PAD
 
-INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 NULL_CAPTION = "nothing"
-MAX_OBJECTS = 4
 
 
 class Text:
@@ -36,53 +37,49 @@ def pad(rows: list[list[int]]) -> Tensor:           # -> [B, longest], filled wi
     return torch.tensor([row + [PAD] * (length - len(row)) for row in rows])
 
 
-def to_pixels(images: np.ndarray) -> Tensor:        # u8 [B, 64, 64, 3] -> [B, 3, 64, 64] in [-1, 1]
-    x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float()
-    return x / 127.5 - 1
+def join(*texts: Tensor) -> Tensor:
+    """Rows of texts [B, L1], [B, L2], ... one after the other without the padding between: [B, L1 + L2 + ...]."""
+    tokens = torch.cat(texts, 1)
+    last = (tokens == PAD).to(torch.int8).argsort(dim=1, stable=True)
+    return tokens.gather(1, last)
 
 
-def region(scene: dict, index: int) -> tuple[tuple[float, float, float], list[str]]:
-    """Centre and size in pixels of an object, and the words that are true of it: noun, colour, side."""
-    one = scene["objects"][index]
-    words = [one["noun"]]
-    if colour := one["colour"] or one["natural_colour"]:
-        words.append(colour)
-    if relation := scene["relation"]:
-        words.append((INVERSE[relation] if index else relation).split()[0])
-    return (one["cx"], one["cy"], one["size"]), words
+def batch_of(texts: list[Tensor]) -> Tensor:        # texts [B1, L1], [B2, L2], ... -> [B1 + B2 + ..., longest]
+    length = max(t.shape[1] for t in texts)
+    return torch.cat([torch.nn.functional.pad(t, (0, length - t.shape[1]), value=PAD) for t in texts])
+
+
+def to_pixels(images: Tensor) -> Tensor:            # u8 [B, 64, 64, 3] -> [B, 3, 64, 64] in [-1, 1]
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def trimmed(rows: Tensor) -> Tensor:                # without the columns that are padding everywhere
+    return rows[..., : int((rows != PAD).flatten(0, -2).any(0).sum())]
+
+
+def pick(table: Tensor, index: Tensor) -> Tensor:   # [N, K, L], [B] -> one row of each scene, by lot: [B, L]
+    return table[index, torch.randint(table.shape[1], index.shape)].long()
 
 
 class Pack:
-    """One pool: `images` u8 [N, 64, 64, 3] and, per scene, tokenised captions and questions."""
+    """One pool: pictures `images` u8 [N, 64, 64, 3]; captions `dense` [N, 2, L], `sparse` [N, 8, L]; `words` [N, 4, 3], of each
+    object noun, colour and side (0 where there is none); `boxes` [N, 4, 3], its centre and side in pixels.
+    """
 
     def __init__(self, folder: Path, size: int | None = None):
-        self.images = np.memmap(folder / "images.bin", np.uint8, "r").reshape(-1, 64, 64, 3)[:size]
+        device = torch.get_default_device()
+        tensors = {n: t[:size] if n != "templates" else t for n, t in load_file(folder / "pack.safetensors").items()}
+        tensors = {n: t.to(device) for n, t in tensors.items()}
+        if size is not None and len(tensors["images"]) < size:
+            raise ValueError(f"{folder}: {len(tensors['images'])} scenes, {size} are asked for")
         self.text = Text(folder / "tokenizer.json")
-        self.nouns, self.regions, self.dense, self.sparse, self.questions = [], [], [], [], []
-        self.templates: list[str] = []              # the questions whose answer is a full caption
-        known: dict[str, list[int]] = {}            # captions repeat; each is tokenised once
-
-        def encode(text: str) -> list[int]:
-            if text not in known:
-                known[text] = self.text.encode(text)
-            return known[text]
-
-        with open(folder / "scenes.jsonl") as lines:
-            for line, _ in zip(lines, range(len(self.images))):
-                scene = json.loads(line)
-                self.nouns.append(sorted({o["noun"] for o in scene["objects"]}))
-                self.regions.append([region(scene, k) for k in range(len(scene["objects"]))])
-                self.dense.append([encode(c) for c in scene["dense"]])
-                self.sparse.append([encode(c) for c in scene["sparse"]])
-                captions, others = [], []
-                for q in scene["questions"]:
-                    if q["kind"] == "caption" and q["question"] not in self.templates:
-                        self.templates.append(q["question"])
-                    pair = (encode(q["question"]), encode(q["answer"]) + [EOS])
-                    (captions if q["kind"] == "caption" else others).append(pair)
-                self.questions.append((captions, others))
-        if len(self.questions) != len(self.images):
-            raise ValueError(f"{folder}: {len(self.images)} images but {len(self.questions)} scenes")
+        self.images, self.words, self.boxes = tensors["images"], tensors["words"].long(), tensors["boxes"].float()
+        self.dense, self.sparse = trimmed(tensors["dense"]), trimmed(tensors["sparse"])
+        self.templates = trimmed(tensors["templates"])[:, 0].long()    # requests for a caption [110, L]
+        self.questions = trimmed(tensors["questions"])                 # [N, K, L], with their answers
+        self.prompts = tensors["prompts"][:, 0].long()                 # [N, K], tokens before the answer; 0 where there is no question
+        self.captions = tensors["prompts"][:, 1].long().sum(1)         # [N], so many of the first answers are captions
+        self.two = self.words[:, 0, 2] != 0                            # [N], whether it shows two things
 
     def __len__(self) -> int:
         return len(self.images)
@@ -90,8 +87,14 @@ class Pack:
     def pixels(self, index) -> Tensor:
         return to_pixels(self.images[index])
 
-    def question(self, index: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
-        """A question and its answer: half of the time the whole caption."""
-        captions, others = self.questions[index]
-        choices = captions if captions and (not others or rng.random() < 0.5) else others
-        return choices[rng.integers(len(choices))]
+    def question(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Questions with their answers [B, L], half of them for the whole caption, and how many tokens are question [B]."""
+        captions = self.captions[index]
+        others = (self.prompts[index] > 0).sum(1) - captions
+        lot = torch.rand(len(index))
+        of_captions, of_others = (lot * captions).long(), captions + (lot * others).long()
+        chosen = torch.where(torch.rand(len(index)) < 0.5, of_captions, of_others)
+        return self.questions[index, chosen].long(), self.prompts[index, chosen]
+
+    def template_texts(self) -> list[str]:
+        return [self.text.decode(row.tolist()) for row in self.templates]

@@ -40,7 +40,7 @@ def export(tensors: dict[str, Tensor], config: dict, recipe: dict, pack: Pack, t
     world = recipe["world"]
     write_json(temporary / "config.json", {
         **config, "recipe": recipe["name"], "nouns": world["nouns"], "styles": world["styles"],
-        "templates": pack.templates, "sampling": SAMPLING,
+        "templates": pack.template_texts(), "sampling": SAMPLING,
     })
     weights = {n: t.detach().to(dtype).contiguous() for n, t in tensors.items()}
     (temporary / "model.safetensors").write_bytes(save(weights, {"format": "pt"}))

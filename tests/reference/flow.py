@@ -11,11 +11,11 @@ def sample_times(batch: int, mean: float, std: float) -> Tensor:        # logit-
     return torch.sigmoid(torch.randn(batch) * std + mean)
 
 
-def flow_loss(generation: Generation, x0: Tensor, noise: Tensor, t: Tensor, context: Context) -> Tensor:
-    """Clean-latent prediction, velocity loss. x0, noise [B, 16, C], t [B]."""
+def flow_losses(generation: Generation, x0: Tensor, noise: Tensor, t: Tensor, context: Context) -> Tensor:
+    """Clean-latent prediction, velocity loss, of each picture [B]. x0, noise [B, 16, C], t [B]."""
     t_ = t[:, None, None]
     estimate = generation(t_ * x0 + (1 - t_) * noise, t, context)
-    return (((estimate - x0) / (1 - t_).clamp_min(LOSS_FLOOR)) ** 2).mean()
+    return (((estimate - x0) / (1 - t_).clamp_min(LOSS_FLOOR)) ** 2).mean((1, 2))
 
 
 @torch.no_grad()

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from data import NULL_CAPTION, Pack, pad
 from export import export
-from flow import flow_loss, sample
-from model import Umm, load_recipe, prefix_mask
+from flow import flow_losses, sample
+from model import PAD, Umm, load_recipe, prefix_mask
 from stages import answer_loss, reconstruction_loss, sigmoid_loss, word_scores
 
 BATCH = 3
@@ -36,6 +36,10 @@ def randomise(model: Umm):
             p.copy_(torch.randn_like(p) / math.sqrt(p[0].numel()))
     model.autoencoder.latent_mean.normal_(0, 0.2)
     model.autoencoder.latent_std.uniform_(0.5, 1.5)
+
+
+def bare(row: Tensor) -> list[int]:                 # without the padding
+    return row[row != PAD].tolist()
 
 
 class Goldens:
@@ -62,10 +66,9 @@ class Goldens:
         """A caption request, a colour question and a further one: prompts and answers of different lengths."""
         rows, prefix = [], []
         for i in range(BATCH):
-            captions, others = self.pack.questions[i]
-            question, answer = captions[0] if i == 0 else others[-1]
-            rows.append(question + answer)
-            prefix.append(len(question))
+            k = 0 if i == 0 else int((self.pack.prompts[i] > 0).sum()) - 1
+            rows.append(bare(self.pack.questions[i, k]))
+            prefix.append(int(self.pack.prompts[i, k]))
         return pad(rows), torch.tensor(prefix)
 
     def understanding(self):
@@ -81,7 +84,7 @@ class Goldens:
         loss, _ = answer_loss(logits, text, prefix)
         self.put(caption__text=text, caption__prefix=prefix, caption__logits=logits)
         self.loss("caption", loss)
-        captions = [self.pack.dense[i][0] for i in range(BATCH)]
+        captions = [bare(self.pack.dense[i, 0]) for i in range(BATCH)]
         rows = [c + text[i][text[i] != 0].tolist() for i, c in enumerate(captions)]
         text, prefix = pad(rows), prefix + torch.tensor([len(c) for c in captions])
         logits = m.understanding.logits(text, None, prefix)
@@ -104,7 +107,7 @@ class Goldens:
 
     def generation(self):
         m, image = self.model, self.pack.pixels(slice(0, BATCH))
-        text = pad([self.pack.sparse[i][0] for i in range(BATCH)])
+        text = pad([bare(self.pack.sparse[i, 0]) for i in range(BATCH)])
         null = pad([self.pack.text.encode(NULL_CAPTION)] * BATCH)
         visual = m.embed(image)
         contexts = {"text": m.understanding.context(text), "both": m.understanding.context(text, visual)}
@@ -126,7 +129,7 @@ class Goldens:
 
         x0, noise, t = torch.randn_like(x_t), torch.randn_like(x_t), torch.tensor([0.2, 0.5, 0.97])
         self.put(flow__x0=x0, flow__noise=noise, flow__t=t)
-        self.loss("flow", flow_loss(m.generation, x0, noise, t, contexts["both"]))
+        self.loss("flow", flow_losses(m.generation, x0, noise, t, contexts["both"]).mean())
 
         noise = torch.randn_like(x_t)
         self.put(sampler__noise=noise)

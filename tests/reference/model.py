@@ -220,8 +220,9 @@ class Understanding(nn.Module):
         self.norm = RMSNorm(size, cfg["rms_norm_eps"])
         self.lm_head = nn.Linear(size, cfg["vocab_size"], bias=False)
 
-    def forward(self, text: Tensor, visual: Tensor | None, prefix: Tensor):
-        """text [B, T] (padded with PAD), visual [B, 16, D] or None, prefix [B]: how many text tokens are prompt.
+    def forward(self, text: Tensor, visual: Tensor | None, prefix: Tensor, kept: Tensor | None = None):
+        """text [B, T] (padded with PAD), visual [B, 16, D] or None, prefix [B]: how many text tokens are prompt; kept [B, 16]: which
+        visual tokens there are, all if None.
 
         Returns hidden states after the last norm [B, S, D], (k, v) per layer, valid [B, S]; S = [visual ; text].
         """
@@ -230,7 +231,7 @@ class Understanding(nn.Module):
         valid = text != PAD
         if visual is not None:
             x = torch.cat([visual, x], 1)
-            valid = F.pad(valid, (visual.shape[1], 0), value=True)
+            valid = F.pad(valid, (visual.shape[1], 0), value=True) if kept is None else torch.cat([kept, valid], 1)
             prefix = prefix + visual.shape[1]
         mask = prefix_mask(valid, prefix)
         keys_values = []
@@ -243,10 +244,10 @@ class Understanding(nn.Module):
         hidden, _, _ = self(text, visual, prefix)
         return self.lm_head(hidden[:, -text.shape[1]:])                 # [B, T, V]
 
-    def context(self, text: Tensor, visual: Tensor | None = None) -> Context:
+    def context(self, text: Tensor, visual: Tensor | None = None, kept: Tensor | None = None) -> Context:
         """The whole text is prompt."""
         prefix = (text != PAD).sum(1)
-        hidden, keys_values, valid = self(text, visual, prefix)
+        hidden, keys_values, valid = self(text, visual, prefix, kept)
         weight = valid.to(hidden.dtype)
         pooled = (hidden * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
         return Context(keys_values, valid, pooled)

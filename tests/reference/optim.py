@@ -1,6 +1,5 @@
 """AdamW, and Muon for the matrices of the transformer blocks (https://kellerjordan.github.io/posts/muon)."""
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 BETAS = (0.9, 0.95)
@@ -22,34 +21,29 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Each process orthogonalises its part of the matrices; all must be given the same gradients."""
-
-    def __init__(self, parameters: list[torch.nn.Parameter], weight_decay: float):
-        super().__init__(parameters, {"lr": 0.0, "weight_decay": weight_decay})
+    def __init__(self, parameters: list[torch.nn.Parameter], rate, weight_decay: float):
+        super().__init__(parameters, {"lr": rate, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self):
-        rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         for group in self.param_groups:
+            rate = group["lr"] * MUON_FACTOR
             shapes: dict[torch.Size, list[torch.nn.Parameter]] = {}
             for p in group["params"]:
                 shapes.setdefault(p.shape, []).append(p)
             for shape, same in shapes.items():
-                ahead = torch.stack([self.look_ahead(p) for p in same])
-                updates = torch.zeros_like(ahead)
-                updates[rank::processes] = orthogonalised(ahead[rank::processes])
-                if processes > 1:
-                    dist.all_reduce(updates)
-                rate = group["lr"] * MUON_FACTOR
-                for p, update in zip(same, updates):
-                    p.mul_(1 - rate * group["weight_decay"]).add_(update, alpha=-0.2 * max(shape) ** 0.5 * rate)
+                ahead = self.look_ahead(same)
+                updates = orthogonalised(torch.stack(ahead)) * (-0.2 * max(shape) ** 0.5 * rate)
+                torch._foreach_mul_(same, 1 - rate * group["weight_decay"])
+                torch._foreach_add_(same, list(updates.unbind()))
 
-    def look_ahead(self, p: torch.nn.Parameter) -> Tensor:
-        state = self.state[p]
-        if not state:
-            state["momentum"] = torch.zeros_like(p)
-        state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
-        return p.grad.lerp(state["momentum"], MOMENTUM)
+    def look_ahead(self, parameters: list[torch.nn.Parameter]) -> list[Tensor]:
+        for p in parameters:
+            if not self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        momenta, grads = [self.state[p]["momentum"] for p in parameters], [p.grad for p in parameters]
+        torch._foreach_lerp_(momenta, grads, 1 - MOMENTUM)
+        return torch._foreach_lerp(grads, momenta, MOMENTUM)
 
 
 def optimizers(named: list[tuple[str, torch.nn.Parameter]], settings: dict) -> list[torch.optim.Optimizer]:
@@ -58,6 +52,16 @@ def optimizers(named: list[tuple[str, torch.nn.Parameter]], settings: dict) -> l
             if settings.get("optimizer") == "muon" and ".layers." in n and p.ndim == 2 and ".adaln." not in n]
     chosen = {id(p) for p in muon}
     adamw = [p for _, p in named if id(p) not in chosen]
-    decay = settings["weight_decay"]
-    made = [torch.optim.AdamW(adamw, 0.0, betas=BETAS, weight_decay=decay, fused=True)]
-    return made + [Muon(muon, decay)] if muon else made
+    decay, graph = settings["weight_decay"], named[0][1].is_cuda
+    rate = torch.zeros(()) if graph else 0.0        # on the device, where a captured step reads it
+    made = [torch.optim.AdamW(adamw, rate, betas=BETAS, weight_decay=decay, fused=True, capturable=graph)]
+    return made + [Muon(muon, rate, decay)] if muon else made
+
+
+def set_rate(updating: list[torch.optim.Optimizer], rate: float):
+    for optimizer in updating:
+        for group in optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate

@@ -86,7 +86,7 @@ def main():
         template = config["templates"][0]
         rows += [images, decoded, draw(model, text, config, [template] * len(images), 1, visual, **overrides)]
         for i, said in enumerate(answer(model, text, images, template)):
-            print(f"{text.decode(pack.dense[arguments.first + i][0])}  ->  {said}")
+            print(f"{text.decode(pack.dense[arguments.first + i, 0].tolist())}  ->  {said}")
     sheet(rows, arguments.out)
 
 

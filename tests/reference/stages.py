@@ -1,20 +1,22 @@
-"""The five training stages. A stage says what it trains, what it needs cached, and what its loss is on one batch."""
-import math
-import os
-from collections.abc import Callable
-from pathlib import Path
+"""The five training stages. A stage says what it trains, what it needs cached, and what its loss is on one batch.
 
-import numpy as np
+A loss draws its own batch and has one shape, whatever the lot, so that a step can be captured as a CUDA graph.
+"""
+from collections.abc import Callable
+
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from data import MAX_OBJECTS, NULL_CAPTION, Pack, pad
-from flow import flow_loss, sample_times
-from model import FEATURE_GRID, Context, Umm
+from data import NULL_CAPTION, Pack, batch_of, join, pad, pick
+from flow import flow_losses, sample_times
+from model import FEATURE_GRID, PAD, Context, Umm
 
 ORDER = ["autoencoder", "encoder", "understanding", "generation", "connector"]
+
+
+def mean_where(values: Tensor, where: Tensor) -> Tensor:
+    return (values * where).sum() / where.sum().clamp(min=1)
 
 
 def answer_loss(logits: Tensor, text: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,15 +25,16 @@ def answer_loss(logits: Tensor, text: Tensor, prefix: Tensor) -> tuple[Tensor, T
     Returns the mean over all answer tokens, and the fraction of samples answered without a mistake.
     """
     position = torch.arange(1, text.shape[1])
-    answer = (position >= prefix[:, None]) & (text[:, 1:] != 0)         # [B, T - 1]
-    loss = F.cross_entropy(logits[:, :-1][answer], text[:, 1:][answer])
+    answer = (position >= prefix[:, None]) & (text[:, 1:] != PAD)       # [B, T - 1]
+    losses = F.cross_entropy(logits[:, :-1].mT, text[:, 1:], reduction="none")
     exact = ((logits[:, :-1].argmax(-1) == text[:, 1:]) | ~answer).all(1)
-    return loss, exact.float().mean()
+    return mean_where(losses, answer), exact.float().mean()
 
 
-def sigmoid_loss(scores: Tensor, words: Tensor) -> Tensor:
-    """SigLIP's loss with single words as texts: scores, words [B, V], words 1 where the caption names it."""
-    return F.binary_cross_entropy_with_logits(scores, words, reduction="none").sum(1).mean()
+def sigmoid_loss(scores: Tensor, words: Tensor, where: Tensor | None = None) -> Tensor:
+    """SigLIP's loss with single words as texts: scores, words [..., V], words 1 where the caption names it; mean of rows `where` [...]."""
+    losses = F.binary_cross_entropy_with_logits(scores, words, reduction="none").sum(-1)
+    return losses.mean() if where is None else mean_where(losses, where)
 
 
 def word_scores(features: Tensor, embedding: Tensor, bias: Tensor) -> Tensor:
@@ -39,11 +42,17 @@ def word_scores(features: Tensor, embedding: Tensor, bias: Tensor) -> Tensor:
     return features.amax(1) @ embedding.T + bias
 
 
-def cells_of(box: tuple[float, float, float]) -> Tensor:
-    """Centre and size of a square in pixels -> the cells [64] of the feature grid whose middles lie in it."""
-    x, y, size = box
+def multi_hot(tokens: Tensor, vocabulary: int) -> Tensor:       # [..., K] token ids, 0 for none -> [..., V]
+    hot = torch.zeros(*tokens.shape[:-1], vocabulary).scatter_(-1, tokens, 1.0)
+    hot[..., PAD] = 0
+    return hot
+
+
+def cells_of(boxes: Tensor) -> Tensor:
+    """Centres and sizes of squares in pixels [..., 3] -> the cells [..., 64] of the feature grid whose middles lie in them."""
+    x, y, size = boxes[..., None, None].unbind(-3)
     middle = (torch.arange(FEATURE_GRID) + 0.5) * 64 / FEATURE_GRID
-    return (((middle[:, None] - y).abs() <= size / 2) & ((middle - x).abs() <= size / 2)).flatten()
+    return (((middle[:, None] - y).abs() <= size / 2) & ((middle - x).abs() <= size / 2)).flatten(-2)
 
 
 def reconstruction_loss(output: Tensor, image: Tensor, latent: Tensor) -> Tensor:
@@ -53,20 +62,18 @@ def reconstruction_loss(output: Tensor, image: Tensor, latent: Tensor) -> Tensor
     return d.abs().mean() + 2 * (d**2).mean() + 4 * (F.avg_pool2d(d, 4) ** 2).mean() + gradients + 1e-3 * (latent**2).mean()
 
 
-def psnr(output: Tensor, image: Tensor) -> float:   # of images in [-1, 1]
-    return -10 * math.log10(((output - image) ** 2).mean().item() / 4)
+def psnr(output: Tensor, image: Tensor) -> Tensor:  # of images in [-1, 1]
+    return -10 * (((output.detach() - image) ** 2).mean() / 4).log10()
 
 
 class Stage:
     trains: tuple[str, ...]                         # prefixes of the trained parameters
 
-    def __init__(self, model: Umm, settings: dict, packs: Callable[[str, int], Pack], seed: int, cache: Path):
-        self.model, self.settings, self.packs, self.cache = model, settings, packs, cache
-        self.pack = pack = packs(settings["pool"]["kind"], settings["pool"]["size"])
-        self.rng = np.random.default_rng(seed)
+    def __init__(self, model: Umm, settings: dict, packs: Callable[[str, int], Pack]):
+        self.model, self.settings, self.packs = model, settings, packs
+        self.pack = packs(settings["pool"]["kind"], settings["pool"]["size"])
         self.extra: dict[str, torch.nn.Parameter] = {}      # trained here, but not part of the model
-        two = np.array([len(nouns) == 2 for nouns in pack.nouns])
-        self.kinds = np.flatnonzero(two), np.flatnonzero(~two)
+        self.kinds = self.pack.two.nonzero()[:, 0], (~self.pack.two).nonzero()[:, 0]
         self.prepare()
 
     def prepare(self):
@@ -80,38 +87,17 @@ class Stage:
         return own + list(self.extra.values())
 
     @torch.no_grad()
-    def cached(self, name: str, function, pack: Pack | None = None, batch: int = 250) -> Tensor:
-        """function(pixels) over a whole pool, as f16; kept on disk while the stage lasts. Each process does its part."""
+    def cached(self, function, pack: Pack | None = None, batch: int = 250) -> Tensor:
+        """function(pixels) over a whole pool, as f16."""
         pack = pack or self.pack
-        rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        paths = [self.cache / f"{name}-{k + 1}-of-{processes}.pt" for k in range(processes)]
-        if not paths[rank].exists():
-            self.cache.mkdir(parents=True, exist_ok=True)
-            start, end = (len(pack) * k // processes for k in (rank, rank + 1))
-            slices = (slice(i, min(i + batch, end)) for i in range(start, end, batch))
-            temporary = paths[rank].with_suffix(".tmp")
-            torch.save(torch.cat([function(pack.pixels(s)).half() for s in slices]), temporary)
-            os.replace(temporary, paths[rank])
-        if processes > 1:
-            dist.barrier()
-        return torch.cat([torch.load(path) for path in paths])
+        return torch.cat([function(pack.pixels(slice(i, i + batch))).half() for i in range(0, len(pack), batch)])
 
-    def draw(self, count: int) -> np.ndarray:
+    def draw(self, count: int) -> Tensor:
         """Scenes of a batch; `two_objects` says how many show two, for relations are learned last."""
         if "two_objects" not in self.settings:
-            return self.rng.integers(0, len(self.pack), count)
-        two = self.rng.random(count) < self.settings["two_objects"]
-        return np.where(two, *(self.rng.choice(kind, count) for kind in self.kinds))
-
-    def questions(self, index, after: list[list[int]] | None = None, pack: Pack | None = None) -> tuple[Tensor, Tensor]:
-        """Text [B, T] = (caption given) question answer, and how many tokens of it are prompt [B]."""
-        rows, prefix = [], []
-        for k, i in enumerate(index):
-            question, answer = (pack or self.pack).question(i, self.rng)
-            prompt = (after[k] if after else []) + question
-            rows.append(prompt + answer)
-            prefix.append(len(prompt))
-        return pad(rows), torch.tensor(prefix)
+            return torch.randint(len(self.pack), (count,))
+        two, others = (kind[torch.randint(len(kind), (count,))] for kind in self.kinds)
+        return torch.where(torch.rand(count) < self.settings["two_objects"], two, others)
 
 
 class EncoderStage(Stage):
@@ -124,31 +110,26 @@ class EncoderStage(Stage):
     trains = ("vision_model.", "understanding.token_embedding.")
 
     def prepare(self):
-        vocabulary = self.model.understanding.token_embedding.num_embeddings
-        self.extra = {"word_bias": torch.nn.Parameter(torch.zeros(vocabulary)),
-                      "region_bias": torch.nn.Parameter(torch.zeros(vocabulary))}
-        token = lambda word: self.pack.text.encode(word)[0]
-        self.nouns = sorted({token(n) for names in self.pack.nouns for n in names})
-        self.cells = torch.zeros(len(self.pack), MAX_OBJECTS, FEATURE_GRID**2, dtype=torch.bool)
-        self.words = torch.zeros(len(self.pack), MAX_OBJECTS, vocabulary, dtype=torch.bool)
-        for i, regions in enumerate(self.pack.regions):
-            for k, (box, words) in enumerate(regions):
-                self.cells[i, k] = cells_of(box)
-                self.words[i, k, [token(w) for w in words]] = True
+        self.vocabulary = self.model.understanding.token_embedding.num_embeddings
+        self.extra = {"word_bias": torch.nn.Parameter(torch.zeros(self.vocabulary)),
+                      "region_bias": torch.nn.Parameter(torch.zeros(self.vocabulary))}
+        self.nouns = self.pack.words[..., 0].unique()
+        self.nouns = self.nouns[self.nouns != PAD]
 
     def loss(self) -> tuple[Tensor, dict]:
         index = self.draw(self.settings["batch"])
         features = self.model.vision_model(self.pack.pixels(index))
         embedding = self.model.understanding.token_embedding.weight
-        scores = word_scores(features, embedding, self.extra["word_bias"])
-        words = self.words[index].any(1).float()
+        objects = self.pack.words[index]                                # [B, 4, 3]
+        true = multi_hot(objects, self.vocabulary)                      # [B, 4, V]
+        scores, words = word_scores(features, embedding, self.extra["word_bias"]), true.amax(1)
         best = scores[:, self.nouns].argmax(1, keepdim=True)
-        hit = words[:, self.nouns].gather(1, best).mean().item()
-        cells, objects = self.cells[index].float(), self.words[index].any(2)
-        means = (cells @ features / cells.sum(2, keepdim=True).clamp(min=1))[objects]
-        of_regions = sigmoid_loss(means @ embedding.T + self.extra["region_bias"], self.words[index][objects].float())
+        hit = words[:, self.nouns].gather(1, best).mean()
+        cells = cells_of(self.pack.boxes[index]).float()                # [B, 4, 64]
+        means = cells @ features / cells.sum(2, keepdim=True).clamp(min=1)
+        of_regions = sigmoid_loss(means @ embedding.T + self.extra["region_bias"], true, objects[..., 0] != PAD)
         of_images = sigmoid_loss(scores, words)
-        return of_images + of_regions, {"images": of_images.item(), "regions": of_regions.item(), "noun_hit": hit}
+        return of_images + of_regions, {"images": of_images, "regions": of_regions, "noun_hit": hit}
 
     def finish(self):
         understanding = self.model.understanding
@@ -163,7 +144,7 @@ class AutoencoderStage(Stage):
 
     def loss(self) -> tuple[Tensor, dict]:
         autoencoder = self.model.autoencoder
-        image = self.pack.pixels(self.draw(self.settings["batch"])).to(memory_format=torch.channels_last)
+        image = self.pack.pixels(self.draw(self.settings["batch"])).contiguous(memory_format=torch.channels_last)
         latent = autoencoder.encoder(image)
         noise = torch.randn_like(latent) * self.settings["latent_noise"] * latent.detach().std()
         output = autoencoder.decoder(latent + noise)
@@ -186,52 +167,51 @@ class UnderstandingStage(Stage):
     trains = ("connector.", "understanding.")
 
     def prepare(self):
-        self.features = self.cached("features", self.model.vision_model)
+        self.features = self.cached(self.model.vision_model)
         self.extra = {"tag_bias": torch.nn.Parameter(torch.full([self.pack.text.size], -4.0))}
-        self.token = {w: self.pack.text.encode(w)[0] for regions in self.pack.regions for _, words in regions for w in words}
 
-    def tags(self, index, captions: list[list[int]]) -> tuple[list[int], list[int], Tensor]:
-        """Rows and positions of the nouns that a caption names once, and the words that are true of each [K, V]."""
-        found = [(row, caption.index(noun), [self.token[w] for w in others])
-                 for row, (i, caption) in enumerate(zip(index, captions))
-                 for _, (name, *others) in self.pack.regions[i]
-                 if caption.count(noun := self.token[name]) == 1]
-        rows, positions, words = zip(*found) if found else ([], [], [])
-        true = torch.zeros(len(found), self.pack.text.size)
-        for k, ids in enumerate(words):
-            true[k, ids] = 1
-        return list(rows), list(positions), true
+    def tagged(self, index: Tensor, captions: Tensor, states: Tensor) -> Tensor:
+        """The loss of nouns that a caption names once against the words that are true of each; states [B, T, D]."""
+        noun, *others = self.pack.words[index].unbind(-1)               # [B, 4] each
+        named = (captions[:, None] == noun[..., None]) & (noun != PAD)[..., None]      # [B, 4, L]
+        position = named.long().argmax(2)
+        said = states.gather(1, position[..., None].expand(-1, -1, states.shape[2]))
+        scores = self.model.understanding.lm_head(said) + self.extra["tag_bias"]
+        return sigmoid_loss(scores, multi_hot(torch.stack(others, -1), self.pack.text.size), named.sum(2) == 1)
 
     def loss(self) -> tuple[Tensor, dict]:
         understanding, share = self.model.understanding, self.settings["text_only"]
         index = self.draw(self.settings["batch"])
-        cut = round(share * len(index))
-        captions = [self.pack.dense[i][self.rng.integers(len(self.pack.dense[i]))] for i in index[:cut]]
-        text, prefix = self.questions(index[:cut], captions)
+        told, shown = index.tensor_split([round(share * len(index))])
+        captions = pick(self.pack.dense, told)
+        question, prompt = self.pack.question(told)
+        text, prefix = join(captions, question), (captions != PAD).sum(1) + prompt
         states, _, _ = understanding(text, None, prefix)
         from_text, _ = answer_loss(understanding.lm_head(states), text, prefix)
-        rows, positions, words = self.tags(index[:cut], captions)
-        scores = understanding.lm_head(states[rows, positions]) + self.extra["tag_bias"]
-        tagged = sigmoid_loss(scores, words) if rows else torch.zeros(())
-        text, prefix = self.questions(index[cut:])
-        visual = self.model.connector(self.features[index[cut:]].float())
+        tagged = self.tagged(told, captions, states)
+        text, prefix = self.pack.question(shown)
+        visual = self.model.connector(self.features[shown].float())
         from_image, exact = answer_loss(understanding.logits(text, visual, prefix), text, prefix)
         loss = (1 - share) * from_image + share * (from_text + tagged)
-        return loss, {"from_image": from_image.item(), "from_text": from_text.item(), "tags": tagged.item(), "exact": exact.item()}
+        return loss, {"from_image": from_image, "from_text": from_text, "tags": tagged, "exact": exact}
 
 
 class FlowStage(Stage):
     def prepare(self):
-        self.latents = self.cached("latents", self.model.autoencoder.encode)
-        self.null = self.pack.text.encode(NULL_CAPTION)
+        self.latents = self.cached(self.model.autoencoder.encode)
+        self.null = pad([self.pack.text.encode(NULL_CAPTION)])
 
-    def or_null(self, text: list[int]) -> list[int]:
-        return self.null if self.rng.random() < self.settings["null_caption"] else text
+    def or_null(self, text: Tensor) -> Tensor:
+        """The text, or that of guidance's empty caption, by lot."""
+        null = F.pad(self.null, (0, text.shape[1] - self.null.shape[1]), value=PAD)
+        return torch.where(torch.rand(len(text), 1) < self.settings["null_caption"], null, text)
 
-    def flow_loss(self, index, context: Context) -> Tensor:
-        x0 = self.latents[index].float()
-        t = sample_times(len(index), self.settings["time_mean"], self.settings["time_std"])
-        return flow_loss(self.model.generation, x0, torch.randn_like(x0), t, context)
+    def template(self, count: int) -> Tensor:
+        return self.or_null(self.pack.templates[torch.randint(len(self.pack.templates), (count,))])
+
+    def flow_losses(self, x0: Tensor, context: Context) -> Tensor:     # of each picture, [B]
+        t = sample_times(len(x0), self.settings["time_mean"], self.settings["time_std"])
+        return flow_losses(self.model.generation, x0, torch.randn_like(x0), t, context)
 
 
 class GenerationStage(FlowStage):
@@ -240,10 +220,9 @@ class GenerationStage(FlowStage):
 
     def loss(self) -> tuple[Tensor, dict]:
         index = self.draw(self.settings["batch"])
-        captions = [self.pack.sparse[i][self.rng.integers(len(self.pack.sparse[i]))] for i in index]
         with torch.no_grad():
-            context = self.model.understanding.context(pad([self.or_null(c) for c in captions]))
-        return self.flow_loss(index, context), {}
+            context = self.model.understanding.context(self.or_null(pick(self.pack.sparse, index)))
+        return self.flow_losses(self.latents[index].float(), context).mean(), {}
 
 
 class ConnectorStage(FlowStage):
@@ -255,30 +234,69 @@ class ConnectorStage(FlowStage):
 
     def prepare(self):
         super().prepare()
-        self.features = self.cached("features", self.model.vision_model)
+        self.features = self.cached(self.model.vision_model)
         pool = self.settings["understanding_pool"]
         self.told = self.packs(pool["kind"], pool["size"])
-        self.told_features = self.cached("told", self.model.vision_model, self.told)
-        self.templates = [self.pack.text.encode(t) for t in self.pack.templates]
-
-    def template(self, count: int) -> Tensor:
-        return pad([self.or_null(self.templates[self.rng.integers(len(self.templates))]) for _ in range(count)])
+        self.told_features = self.cached(self.model.vision_model, self.told)
 
     def loss(self) -> tuple[Tensor, dict]:
         understanding, connector, batch = self.model.understanding, self.model.connector, self.settings["batch"]
         index = self.draw(batch)
         context = understanding.context(self.template(batch), connector(self.features[index].float()))
-        flow = self.flow_loss(index, context)
+        flow = self.flow_losses(self.latents[index].float(), context).mean()
 
-        index = self.rng.integers(0, len(self.told), batch // 2)
+        index = torch.randint(len(self.told), (batch // 2,))
         visual = connector(self.told_features[index].float())
-        captions = pad([self.told.dense[i][self.rng.integers(len(self.told.dense[i]))] for i in index])
         seen = understanding.context(self.template(len(index)), visual).pooled
-        apart = (seen - understanding.context(captions).pooled).square().mean()
-        text, prefix = self.questions(index, pack=self.told)
+        apart = (seen - understanding.context(pick(self.told.dense, index)).pooled).square().mean()
+        text, prefix = self.told.question(index)
         answers, exact = answer_loss(understanding.logits(text, visual, prefix), text, prefix)
-        metrics = {"flow": flow.item(), "answers": answers.item(), "exact": exact.item(), "apart": apart.item()}
+        metrics = {"flow": flow, "answers": answers, "exact": exact, "apart": apart}
         return flow + self.settings["understanding_weight"] * answers + self.settings["pooled_weight"] * apart, metrics
+
+
+class AlignStage(FlowStage):
+    """RecA and its controls, as `src/reca/align.rs` has them: one batch of unlabelled pictures behind `method`'s context, one of the
+    base's own captioned pool for `lambda_t2i`, through the generator at once.
+    """
+    trains = ("generation.",)
+
+    def prepare(self):
+        super().prepare()
+        self.own = self.packs("drawing", self.settings["pool"]["size"])
+        self.own_latents = self.cached(self.model.autoencoder.encode, self.own)
+        self.own_kinds = self.own.two.nonzero()[:, 0], (~self.own.two).nonzero()[:, 0]
+        if self.settings["method"] == "generation":
+            with torch.no_grad():
+                self.conditions = self.model.generation.latent_in(self.latents.float()) + self.model.generation.position_embedding
+        else:
+            self.conditions = self.cached(self.model.embed)
+
+    def kept(self, count: int) -> Tensor:
+        """Which of the embeddings a step sees, [B, 16]: as many of each picture, and the same ones."""
+        tokens = self.conditions.shape[1]
+        dropped = (torch.rand(()) * self.settings["token_drop"] * tokens).round()
+        return (torch.rand(tokens).argsort().argsort() >= dropped).expand(count, -1)
+
+    def loss(self) -> tuple[Tensor, dict]:
+        method, batch = self.settings["method"], self.settings["batch"]
+        index = torch.randint(len(self.pack), (batch,))
+        two, others = (kind[torch.randint(len(kind), (batch,))] for kind in self.own_kinds)
+        own = torch.where(torch.rand(batch) < self.settings["two_objects"], two, others)
+        captioned = {"sft-sparse": self.pack.sparse, "sft-dense": self.pack.dense}.get(method)
+        text = self.template(batch) if captioned is None else self.or_null(pick(captioned, index))
+        text = batch_of([text, self.or_null(pick(self.own.sparse, own))])
+        if captioned is None:
+            shown = index.roll(-1) if method == "shuffled" else index
+            visual = self.conditions[torch.cat([shown, shown])].float()
+            kept = torch.cat([self.kept(batch), torch.zeros(batch, visual.shape[1], dtype=torch.bool)])
+        else:
+            visual, kept = None, None
+        with torch.no_grad():
+            context = self.model.understanding.context(text, visual, kept)
+        clean = torch.cat([self.latents[index], self.own_latents[own]]).float()
+        aligned, rehearsed = self.flow_losses(clean, context).unflatten(0, (2, batch)).mean(1)
+        return aligned + self.settings["lambda_t2i"] * rehearsed, {"aligned": aligned, "rehearsed": rehearsed}
 
 
 STAGES = {

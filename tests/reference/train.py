@@ -4,82 +4,43 @@ DIR holds one pack per pool: DIR/mini-understanding, DIR/mini-drawing. Progress 
 is written every three minutes and continued from by default; OUT/model is the model directory as of the last checkpoint.
 """
 import argparse
-import json
-import math
 import os
-import shutil
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.distributed as dist
-import torch.multiprocessing
 
 from data import Pack
 from export import export
+from loop import Log, Loop
 from model import Umm, load_recipe
-from optim import optimizers
 from stages import ORDER, STAGES
 
-LOG_EVERY = 50
 CHECKPOINT_SECONDS = 180
 
 
-def learning_rate(settings: dict, step: int) -> float:
-    """Linear warm-up, then half a cosine to zero; `cycles` times (SGDR, arXiv 1608.03983)."""
-    length = settings["steps"] / settings.get("cycles", 1)
-    step = step % length
-    warm = min(1, (step + 1) / settings["warmup"])
-    return settings["learning_rate"] * warm * (0.5 + 0.5 * math.cos(math.pi * step / length))
+class Packs:
+    """The packs of a folder, each read once."""
 
+    def __init__(self, recipe: str, data: Path):
+        self.recipe, self.data, self.read = recipe, data, {}
 
-def ema_decay(update: int, limit: float) -> float:          # short memory at first
-    return min(limit, (1 + update) / (10 + update))
-
-
-def average_gradients(parameters: list[torch.nn.Parameter], processes: int):
-    """The mean of all processes' gradients, in place: each has done its part of the batch."""
-    if processes > 1:
-        flat = torch.cat([p.grad.flatten() for p in parameters])
-        dist.all_reduce(flat)
-        for p, grad in zip(parameters, flat.div_(processes).split([p.numel() for p in parameters])):
-            p.grad.copy_(grad.view_as(p))
+    def __call__(self, kind: str, size: int | None = None) -> Pack:
+        if kind not in self.read or size not in (None, len(self.read[kind])):
+            self.read[kind] = Pack(self.data / f"{self.recipe}-{kind}", size)
+        return self.read[kind]
 
 
 class Trainer:
-    """`rank` is this process among `processes` that share every batch; the first one logs and saves."""
-
-    def __init__(self, recipe: str, data: Path, out: Path, rank: int = 0, processes: int = 1):
-        self.name, self.data, self.out, self.rank, self.processes = recipe, data, out, rank, processes
-        self.packs: dict[str, Pack] = {}
+    def __init__(self, recipe: str, data: Path, out: Path):
+        self.recipe, self.name, self.out = load_recipe(recipe), recipe, out
+        self.packs = Packs(recipe, data)
         out.mkdir(parents=True, exist_ok=True)
-        self.config = load_recipe(recipe)["model"]
-        self.config["understanding"]["vocab_size"] = self.pack("understanding").text.size
-        torch.manual_seed(load_recipe(recipe)["seed"])
+        self.config = self.recipe["model"]
+        self.config["understanding"]["vocab_size"] = self.packs("understanding").text.size
+        torch.manual_seed(self.recipe["seed"])
         self.model = Umm(self.config)
-
-    def pack(self, kind: str, size: int | None = None) -> Pack:
-        if kind not in self.packs or size not in (None, len(self.packs[kind])):
-            self.packs[kind] = Pack(self.data / f"{self.name}-{kind}", size)
-        return self.packs[kind]
-
-    def log(self, **record):
-        if self.rank:
-            return
-        line = json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in record.items()})
-        print(line, flush=True)
-        with open(self.out / "log.jsonl", "a") as file:
-            file.write(line + "\n")
-
-    def save(self, state: dict, ema: dict):
-        if self.rank:
-            return
-        temporary = self.out / "checkpoint.tmp"
-        torch.save({**state, "model": self.model.state_dict(), "torch_rng": torch.get_rng_state()}, temporary)
-        os.replace(temporary, self.out / "checkpoint.pt")
-        export({**self.model.state_dict(), **ema}, self.config, load_recipe(self.name), self.pack("understanding"),
-               self.data / f"{self.name}-understanding/tokenizer.json", self.out / "model")
+        self.state = self.load()
 
     def load(self) -> dict:
         path = self.out / "checkpoint.pt"
@@ -87,94 +48,43 @@ class Trainer:
             return {"done": []}
         state = torch.load(path, weights_only=False)
         self.model.load_state_dict(state.pop("model"))
-        rng = state.pop("torch_rng")
-        if self.rank == 0:
-            torch.set_rng_state(rng)
         return state
 
-    def run(self, name: str, state: dict):
-        recipe = load_recipe(self.name)                     # read here, so that a later stage's numbers can still change
-        settings = recipe["stages"][name]
-        settings["batch"] //= self.processes
-        started = time.time()
-        cache = self.out / "cache" / name
-        seed = recipe["seed"] + ORDER.index(name) + 1000 * self.rank
-        if self.rank:                                       # the first process goes on with the model's seed
-            torch.manual_seed(seed)
-        stage = STAGES[name](self.model, settings, self.pack, seed, cache)
-        parameters = stage.parameters()
-        for p in self.model.parameters():
-            p.requires_grad_(False)
-        for p in parameters:
-            p.requires_grad_(True)
-        trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        updating = optimizers([*trained.items(), *stage.extra.items()], settings)
-        ema = {n: p.detach().clone() for n, p in trained.items()} if "ema" in settings else {}
-        step, seconds = 0, 0.0
-        if state.get("stage") == name:
-            step, seconds = state["step"], state["seconds"]
-            for optimizer, saved_state in zip(updating, state["optimizers"]):
-                optimizer.load_state_dict(saved_state)
-            ema = state["ema"]
-            if self.rank == 0:
-                stage.rng.bit_generator.state = state["rng"]
-            else:
-                stage.rng = np.random.default_rng(seed + step)
-                torch.manual_seed(seed + step)
-            for key, value in state["extra"].items():
-                stage.extra[key].data.copy_(value)
-        self.log(stage=name, step=step, prepared_in=time.time() - started, parameters=sum(p.numel() for p in parameters))
+    def save(self, state: dict, ema: dict):
+        temporary = self.out / "checkpoint.tmp"
+        torch.save({**state, "model": self.model.state_dict()}, temporary)
+        os.replace(temporary, self.out / "checkpoint.pt")
+        tokenizer = self.packs.data / f"{self.name}-understanding/tokenizer.json"
+        export({**self.model.state_dict(), **ema}, self.config, self.recipe, self.packs("understanding"), tokenizer, self.out / "model")
 
-        sums: dict[str, float] = {}
-        started = saved = time.time()
-        while step < settings["steps"]:
-            rate = learning_rate(settings, step)
-            for optimizer in updating:
-                optimizer.zero_grad()
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-            loss, metrics = stage.loss()
-            loss.backward()
-            average_gradients(parameters, self.processes)
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            for optimizer in updating:
-                optimizer.step()
-            step += 1
-            if ema and step % settings["ema_every"] == 0:
-                decay = ema_decay(step // settings["ema_every"], settings["ema"])
-                torch._foreach_lerp_(list(ema.values()), [trained[n].detach() for n in ema], 1 - decay)
-            for key, value in {"loss": loss.item(), **metrics}.items():
-                sums[key] = sums.get(key, 0.0) + value / LOG_EVERY
-            if step % LOG_EVERY == 0:
-                self.log(stage=name, step=step, **sums, learning_rate=rate, seconds=seconds + time.time() - started)
-                sums = {}
+    def take_autoencoder(self, run: Path):
+        """Waits until `run` has trained it."""
+        while not (run / "checkpoint.pt").exists() or "autoencoder" not in (state := torch.load(run / "checkpoint.pt", weights_only=False))["done"]:
+            time.sleep(1)
+        self.model.load_state_dict({n: t for n, t in state["model"].items() if n.startswith("autoencoder.")}, strict=False)
+        self.state["done"].append("autoencoder")
+
+    def run(self, name: str):
+        settings, done, started = self.recipe["stages"][name], self.state["done"], time.time()
+        torch.manual_seed(self.recipe["seed"] + ORDER.index(name) + 1)
+        log = Log(self.out / "log.jsonl", stage=name)
+        loop = Loop(STAGES[name](self.model, settings, self.packs), settings, log)
+        if self.state.get("stage") == name:
+            loop.resume(self.state["loop"])
+            torch.manual_seed(self.recipe["seed"] + 1000 * loop.step)
+        log(step=loop.step, prepared_in=time.time() - started, parameters=sum(p.numel() for p in loop.parameters))
+        saved = time.time()
+
+        def between():
+            nonlocal saved
             if time.time() - saved > CHECKPOINT_SECONDS:
-                self.save({"done": state["done"], "stage": name, "step": step, "seconds": seconds + time.time() - started,
-                           "optimizers": [o.state_dict() for o in updating], "ema": ema, "rng": stage.rng.bit_generator.state,
-                           "extra": stage.extra}, ema)
+                self.save({"done": done, "stage": name, "loop": loop.state()}, loop.ema)
                 saved = time.time()
 
-        with torch.no_grad():
-            for n, value in ema.items():
-                trained[n].copy_(value)
-        stage.finish()
-        state = {"done": state["done"] + [name]}
-        self.save(state, {})
-        shutil.rmtree(cache, ignore_errors=True)
-        self.log(stage=name, step=step, finished=True, seconds=seconds + time.time() - started)
-        return state
-
-
-def work(rank: int, arguments: argparse.Namespace):
-    torch.set_num_threads(max(1, arguments.threads // arguments.processes))
-    if arguments.processes > 1:
-        dist.init_process_group("gloo", init_method=f"file://{arguments.out.resolve()}/rendezvous", rank=rank,
-                                world_size=arguments.processes)
-    trainer = Trainer(arguments.recipe, arguments.data, arguments.out, rank, arguments.processes)
-    state = trainer.load()
-    for name in ORDER if arguments.stage == "all" else [arguments.stage]:
-        if name not in state["done"]:
-            state = trainer.run(name, state)
+        loop.run(between)
+        self.state = {"done": [*done, name]}
+        self.save(self.state, {})
+        log(step=loop.step, finished=True, seconds=loop.seconds)
 
 
 def main():
@@ -183,15 +93,18 @@ def main():
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--stage", default="all", choices=["all", *ORDER])
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--processes", type=int, default=1, help="share every batch among so many processes")
+    parser.add_argument("--autoencoder", type=Path, metavar="RUN", help="take it from that run, which may still be training it")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "rendezvous").unlink(missing_ok=True)
-    if arguments.processes == 1:
-        work(0, arguments)
-    else:
-        torch.multiprocessing.spawn(work, (arguments,), arguments.processes)
+    torch.set_default_device(arguments.device)
+    torch.set_float32_matmul_precision("high")      # TF32 on GPUs that have it
+    trainer = Trainer(arguments.recipe, arguments.data, arguments.out)
+    stages = ORDER if arguments.stage == "all" else [arguments.stage]
+    for name in [name for name in stages if name != "autoencoder" or not arguments.autoencoder]:
+        if name == "generation" and arguments.autoencoder:
+            trainer.take_autoencoder(arguments.autoencoder)
+        if name not in trainer.state["done"]:
+            trainer.run(name)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 use std::fs;
 use std::process::Command;
 
-use reca::scene::{Scene, geneval};
-use reca::text::Tokenizer;
+use reca::scene::{Colour, Engine, Pool, QuestionKind, Scene, caption, geneval, question};
+use reca::text::{EOS, Tokenizer};
+use reca::train::recipe::Recipe;
+use safetensors::SafeTensors;
 
 fn reca_scene(args: &[&str], out: &std::path::Path) -> std::process::Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reca"));
@@ -12,23 +14,56 @@ fn reca_scene(args: &[&str], out: &std::path::Path) -> std::process::Output {
 }
 
 #[test]
-fn a_pack_has_an_image_and_a_line_for_every_scene() {
+fn a_pack_holds_pictures_and_words_of_every_scene() {
     let out = tempfile::tempdir().unwrap();
-    let done = reca_scene(&["--recipe", "mini", "--pool", "drawing", "--count", "30", "--pack"], out.path());
+    let options = ["--recipe", "mini", "--pool", "drawing", "--count", "30", "--seed", "3"];
+    let done = reca_scene(&[&options[..], &["--pack"]].concat(), out.path());
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    assert_eq!(fs::read(out.path().join("images.bin")).unwrap().len(), 30 * 64 * 64 * 3);
-    let tokenizer = fs::read(out.path().join("tokenizer.json")).unwrap();
-    let tokenizer = Tokenizer::from_json(&tokenizer).unwrap();
-    let lines = fs::read_to_string(out.path().join("scenes.jsonl")).unwrap();
-    assert_eq!(lines.lines().count(), 30);
-    for line in lines.lines() {
-        let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        let captions = |key: &str| line[key].as_array().unwrap().clone();
-        assert_eq!((captions("dense").len(), captions("sparse").len()), (2, 8));
-        for caption in captions("dense").iter().chain(&captions("sparse")) {
-            assert!(tokenizer.encode(caption.as_str().unwrap()).is_ok());
+    let tokenizer = Tokenizer::from_json(&fs::read(out.path().join("tokenizer.json")).unwrap()).unwrap();
+    let file = fs::read(out.path().join("pack.safetensors")).unwrap();
+    let pack = SafeTensors::deserialize(&file).unwrap();
+    let rows = |name: &str, scene: usize| -> Vec<Vec<u32>> {
+        let view = pack.tensor(name).unwrap();
+        let &[scenes, count, length] = view.shape() else { panic!("{name}: {:?}", view.shape()) };
+        assert_eq!(scenes, 30, "{name}");
+        let values = view.data().chunks(2).map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]])));
+        let values: Vec<u32> = values.skip(scene * count * length).take(count * length).collect();
+        values.chunks(length).map(<[u32]>::to_vec).collect()
+    };
+    let text = |row: &[u32]| -> String {
+        let words = row.iter().filter(|id| **id > EOS).map(|id| tokenizer.words()[*id as usize].as_str());
+        words.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(pack.tensor("images").unwrap().shape(), [30, 64, 64, 3]);
+    assert_eq!(pack.tensor("templates").unwrap().shape()[0], 110);
+
+    let engine = Engine::new(Recipe::named("mini").unwrap().world).unwrap();
+    for index in 0..30 {
+        let scene = engine.scene(Pool::Drawing, 3, index).unwrap();
+        let number = index as usize;
+        let pixels = &pack.tensor("images").unwrap().data()[number * 64 * 64 * 3..][..64 * 64 * 3];
+        assert_eq!(pixels, engine.render(&scene).unwrap());
+        let dense = caption::dense(&scene, 3, index).into_iter().map(|caption| caption.replace(',', ""));
+        assert!(dense.eq(rows("dense", number).iter().map(|row| text(row))));
+        let asked = question::questions(&scene, 3, index);
+        let (exchanges, prompts) = (rows("questions", number), rows("prompts", number));
+        for (k, question) in asked.iter().enumerate() {
+            assert_eq!(text(&exchanges[k]), format!("{} {}", question.question, question.answer));
+            let length = prompts[0][k] as usize;
+            assert_eq!(text(&exchanges[k][..length]), question.question);
+            assert!(exchanges[k][length..].contains(&EOS));
+            assert_eq!(prompts[1][k] == 1, question.kind == QuestionKind::Caption);
         }
-        assert!(serde_json::from_value::<Scene>(line).is_ok());
+        assert!(prompts[0][asked.len()..].iter().all(|length| *length == 0));
+        let (words, boxes) = (rows("words", number), rows("boxes", number));
+        for (k, object) in scene.objects.iter().enumerate() {
+            let side = scene.relation.map(|r| if k == 0 { r } else { r.inverse() }.name().split(' ').next().unwrap());
+            let colour = object.colour.or(object.natural_colour).map(Colour::name);
+            let said = [Some(object.noun.as_str()), colour, side].into_iter().flatten().collect::<Vec<_>>();
+            assert_eq!(text(&words[k]), said.join(" "));
+            assert_eq!(boxes[k], [object.cx, object.cy, object.size].map(|value| value as u32));
+        }
+        assert!(words[scene.objects.len()..].iter().flatten().all(|word| *word == 0));
     }
 }
 
