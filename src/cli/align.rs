@@ -35,6 +35,9 @@ use crate::log::Log;
 use crate::scene::recipe;
 use crate::scorer::read_scorer;
 
+/// Lies in the folder of a run that has not ended.
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
+
 const EXAMPLES: &str = "\
 Examples:
   reca align --out runs/aligned
@@ -216,7 +219,7 @@ pub fn run(args: Args) -> Result<()> {
     let config = args.config(&recipe)?;
     config.condition.check(pipeline.config.visual_tokens().isqrt())?;
     fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
-    let checkpoint = args.out.join("checkpoint.safetensors");
+    let checkpoint = args.out.join(CHECKPOINT);
     let sha256 = FileEntry::of(&files.weights).sha256;
     let wanted = args.encoder.as_ref().map(|encoder| Wanted {
         encoder,

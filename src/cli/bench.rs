@@ -9,11 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use reca::scene::Engine;
+use reca::weights::directory::MANIFEST;
 use reca::{Error, Pipeline, Result};
 
 use self::jobs::Runner;
 use self::plan::{Plan, Row};
 use self::table::Table;
+use crate::align::CHECKPOINT;
 use crate::common::{ModelArgs, print, read_model, write, write_picture};
 use crate::scorer::world;
 
@@ -135,6 +137,8 @@ impl Args {
         if folder.join(table::REPORT).exists() {
             return Ok(());
         }
-        commands.iter().try_for_each(|command| runner.command(command))
+        // A row that was aligned by an earlier call, or elsewhere, is only to be evaluated.
+        let aligned = model.join(MANIFEST).exists() && !folder.join(CHECKPOINT).exists();
+        commands.iter().filter(|command| command[0] == "eval" || !aligned).try_for_each(|command| runner.command(command))
     }
 }
