@@ -139,6 +139,9 @@ impl Args {
         }
         // A row that was aligned by an earlier call, or elsewhere, is only to be evaluated.
         let aligned = model.join(MANIFEST).exists() && !folder.join(CHECKPOINT).exists();
-        commands.iter().filter(|command| command[0] == "eval" || !aligned).try_for_each(|command| runner.command(command))
+        commands
+            .iter()
+            .filter(|command| command[0] == "eval" || !aligned)
+            .try_for_each(|command| runner.command(command))
     }
 }

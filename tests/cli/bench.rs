@@ -35,7 +35,11 @@ fn the_bench_fills_a_table_and_goes_on_where_it_stopped() {
     // A row whose model is there is only evaluated.
     fs::remove_file(desk.path("o/shuffled-0/report.json")).unwrap();
     let evaluated = bench("1", "shuffled");
-    assert!(!evaluated.err.contains("reca align") && evaluated.err.contains("reca eval"), "{}", evaluated.err);
+    assert!(
+        !evaluated.err.contains("reca align") && evaluated.err.contains("reca eval"),
+        "{}",
+        evaluated.err
+    );
     assert_eq!(evaluated.ok(), table);
     bench("2", "shuffled").fails(1, &["base-0", "other options", "another --out"]);
     bench("1", "magic").fails(1, &["no row is called \"magic\"", "sft-sparse-reca"]);

@@ -57,7 +57,9 @@ fn a_pack_holds_pictures_and_words_of_every_scene() {
         assert!(prompts[0][asked.len()..].iter().all(|length| *length == 0));
         let (words, boxes) = (rows("words", number), rows("boxes", number));
         for (k, object) in scene.objects.iter().enumerate() {
-            let side = scene.relation.map(|r| if k == 0 { r } else { r.inverse() }.name().split(' ').next().unwrap());
+            let side = scene
+                .relation
+                .map(|r| if k == 0 { r } else { r.inverse() }.name().split(' ').next().unwrap());
             let colour = object.colour.or(object.natural_colour).map(Colour::name);
             let said = [Some(object.noun.as_str()), colour, side].into_iter().flatten().collect::<Vec<_>>();
             assert_eq!(text(&words[k]), said.join(" "));

@@ -117,11 +117,12 @@ pub fn write(engine: &Engine, rates: CaptionRates, pool: PoolConfig, folder: &Pa
     }
     let views = tensors
         .iter()
-        .map(|(name, kind, shape, bytes)| Ok((*name, TensorView::new(*kind, shape.clone(), bytes).map_err(Error::internal)?)))
+        .map(|(name, kind, shape, bytes)| {
+            Ok((*name, TensorView::new(*kind, shape.clone(), bytes).map_err(Error::internal)?))
+        })
         .collect::<Result<Vec<_>>>()?;
     let path = folder.join("pack.safetensors");
-    safetensors::serialize_to_file(views, None, &path)
-        .map_err(|e| Error::bad_input(e).at(path.display()))?;
+    safetensors::serialize_to_file(views, None, &path).map_err(|e| Error::bad_input(e).at(path.display()))?;
     let path = folder.join("tokenizer.json");
     fs::write(&path, json).map_err(|e| Error::bad_input(e).at(path.display()))
 }
@@ -134,7 +135,8 @@ fn rows(
     tokenizer: &Tokenizer,
     (seed, index): (u64, u64),
 ) -> Result<[Vec<Vec<u32>>; 6]> {
-    let encode = |texts: Vec<String>| texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>>>();
+    let encode =
+        |texts: Vec<String>| texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>>>();
     let told = caption::silent(scene, engine.split());
     let (mut exchanges, mut lengths, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
     for asked in question::questions(scene, seed, index) {
@@ -160,6 +162,10 @@ fn rows(
         exchanges,
         vec![lengths, kinds],
         scene.objects.iter().enumerate().map(facts).collect(),
-        scene.objects.iter().map(|object| [object.cx, object.cy, object.size].map(|v| v as u32).to_vec()).collect(),
+        scene
+            .objects
+            .iter()
+            .map(|object| [object.cx, object.cy, object.size].map(|v| v as u32).to_vec())
+            .collect(),
     ])
 }
