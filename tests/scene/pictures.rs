@@ -49,7 +49,7 @@ fn pixels_agree_with_the_caption() {
 /// On light grounds no squared error minds whether a white thing is there.
 #[test]
 fn white_things_differ_from_their_ground() {
-    for (engine, least) in [(mini(), 30), (full(), 55)] {
+    for (engine, least) in [(mini(), 25), (full(), 80)] {
         let (mut white, mut light) = (0, 0);
         for (_, scene) in scenes(&engine, Pool::Open, 1500) {
             let darkest = scene.background.into_iter().min().unwrap();

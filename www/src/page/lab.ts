@@ -110,6 +110,19 @@ export class Lab {
   }
 }
 
+/** Shows which model is loaded; choosing another opens the page anew with it. */
+export function modelChoice(): void {
+  const choice = element('model', HTMLSelectElement);
+  const { model } = parameters();
+  if (![...choice.options].some(({ value }) => value === model)) choice.add(new Option(model));
+  choice.value = model;
+  choice.addEventListener('change', () => {
+    const address = new URL(location.href);
+    address.searchParams.set('model', choice.value);
+    location.assign(address);
+  });
+}
+
 /** `?backend=cpu|webgpu|auto` and `?model=FOLDER` choose what is loaded. */
 function parameters(): { backend: Backend; model: string } {
   const query = new URLSearchParams(location.search);

@@ -2,7 +2,7 @@
 import { alignPanel } from './align';
 import { drawPanel } from './draw';
 import { encoderPart } from './encoder';
-import { Lab, type Sample } from './lab';
+import { Lab, modelChoice, type Sample } from './lab';
 import { redrawPanel } from './redraw';
 import { attempt, reports } from './report';
 import { tabs } from './tabs';
@@ -35,6 +35,7 @@ async function offline(): Promise<void> {
 theme();
 reports();
 tabs();
+void attempt(async () => modelChoice());
 const lab = new Lab();
 void attempt(() => offline().then(() => lab.start()));
 void attempt(() => panels(lab));

@@ -75,7 +75,7 @@ export function weights(lab: Lab, changed: () => Promise<void>): (there: boolean
       });
       ready(true);
       element('align-recorded', HTMLElement).hidden = true;
-      element('align-status', HTMLElement).textContent = 'Aligned beforehand: RecA, 6,000 steps of 48 on 12,000 pictures.';
+      element('align-status', HTMLElement).textContent = 'Aligned beforehand by RecA, for thousands of steps: the model’s card says how.';
       chart([], 1);
       element('chart-note', HTMLElement).textContent = 'None is recorded for weights that were fetched.';
       await changed();
