@@ -254,6 +254,22 @@ test('works offline after the first visit, at the same address, and gives two th
   await other.close();
 });
 
+test('another model is a choice away, at the same panel', async () => {
+  assert.equal(await page.inputValue('#model'), 'nano');
+  const other = await browser.context.newPage();
+  await other.goto(`${server.origin}/lab/?model=mini#draw?count=1&steps=2&prompt=three+apples`);
+  const there = other.locator('#backend').filter({ hasText: /^CPU/ });
+  await there.waitFor({ timeout: 60_000 });
+  await other.click('#draw-start');
+  await other.locator('#error').filter({ hasText: 'apples' }).waitFor({ timeout: 60_000 });
+  await other.selectOption('#model', 'tiny');
+  await other.waitForURL(/model=tiny#draw/);
+  await there.waitFor({ timeout: 60_000 });
+  await other.click('#draw-start');
+  await other.locator('#draw-status').filter({ hasText: /^Drawn/ }).waitFor({ timeout: 60_000 });
+  await other.close();
+});
+
 test('says nothing on the console and asks no other origin', () => {
   assert.deepEqual(said, []);
   const foreign = requests.filter((url) => !url.startsWith(`${server.origin}/lab/`) && !url.startsWith('blob:'));
