@@ -267,6 +267,9 @@ test('another model is a choice away, at the same panel', async () => {
   await there.waitFor({ timeout: 60_000 });
   await other.click('#draw-start');
   await other.locator('#draw-status').filter({ hasText: /^Drawn/ }).waitFor({ timeout: 60_000 });
+  await other.click('#tab-align');
+  await other.click('#shipped');
+  await other.locator('#error').filter({ hasText: 'models/tiny/ has no aligned weights' }).waitFor({ timeout: 60_000 });
   await other.close();
 });
 

@@ -40,7 +40,11 @@ export function downloadLater(base: string, signal: AbortSignal, onProgress: OnP
 
 /** Weights that were aligned beforehand. */
 export function downloadAligned(base: string, signal: AbortSignal, onProgress: OnProgress): Promise<ModelFiles> {
-  return listed(base, ALIGNED, ({ later }) => later ?? {}, signal, onProgress);
+  const entries = ({ later = {} }: Manifest) => {
+    if (ALIGNED.every((name) => name in later)) return later;
+    throw new RecaError('bad_input', `${base} has no aligned weights; align the model here, or import some`);
+  };
+  return listed(base, ALIGNED, entries, signal, onProgress);
 }
 
 async function listed(
