@@ -79,13 +79,21 @@ class Pack:
         self.questions = trimmed(tensors["questions"])                 # [N, K, L], with their answers
         self.prompts = tensors["prompts"][:, 0].long()                 # [N, K], tokens before the answer; 0 where there is no question
         self.captions = tensors["prompts"][:, 1].long().sum(1)         # [N], so many of the first answers are captions
-        self.two = self.words[:, 0, 2] != 0                            # [N], whether it shows two things
+        two = self.words[:, 0, 2] != 0                                 # [N], whether it shows two things
+        self.kinds = two.nonzero()[:, 0], (~two).nonzero()[:, 0]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def pixels(self, index) -> Tensor:
         return to_pixels(self.images[index])
+
+    def draw(self, count: int, two_objects: float | None = None) -> Tensor:
+        """Scenes of a batch [count]; `two_objects` says how many show two, for relations are learned last."""
+        if two_objects is None:
+            return torch.randint(len(self), (count,))
+        two, others = (kind[torch.randint(len(kind), (count,))] for kind in self.kinds)
+        return torch.where(torch.rand(count) < two_objects, two, others)
 
     def question(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Questions with their answers [B, L], half of them for the whole caption, and how many tokens are question [B]."""

@@ -73,7 +73,6 @@ class Stage:
         self.model, self.settings, self.packs = model, settings, packs
         self.pack = packs(settings["pool"]["kind"], settings["pool"]["size"])
         self.extra: dict[str, torch.nn.Parameter] = {}      # trained here, but not part of the model
-        self.kinds = self.pack.two.nonzero()[:, 0], (~self.pack.two).nonzero()[:, 0]
         self.prepare()
 
     def prepare(self):
@@ -92,12 +91,8 @@ class Stage:
         pack = pack or self.pack
         return torch.cat([function(pack.pixels(slice(i, i + batch))).half() for i in range(0, len(pack), batch)])
 
-    def draw(self, count: int) -> Tensor:
-        """Scenes of a batch; `two_objects` says how many show two, for relations are learned last."""
-        if "two_objects" not in self.settings:
-            return torch.randint(len(self.pack), (count,))
-        two, others = (kind[torch.randint(len(kind), (count,))] for kind in self.kinds)
-        return torch.where(torch.rand(count) < self.settings["two_objects"], two, others)
+    def draw(self) -> Tensor:                       # scenes of a batch
+        return self.pack.draw(self.settings["batch"], self.settings.get("two_objects"))
 
 
 class EncoderStage(Stage):
@@ -117,7 +112,7 @@ class EncoderStage(Stage):
         self.nouns = self.nouns[self.nouns != PAD]
 
     def loss(self) -> tuple[Tensor, dict]:
-        index = self.draw(self.settings["batch"])
+        index = self.draw()
         features = self.model.vision_model(self.pack.pixels(index))
         embedding = self.model.understanding.token_embedding.weight
         objects = self.pack.words[index]                                # [B, 4, 3]
@@ -144,7 +139,7 @@ class AutoencoderStage(Stage):
 
     def loss(self) -> tuple[Tensor, dict]:
         autoencoder = self.model.autoencoder
-        image = self.pack.pixels(self.draw(self.settings["batch"])).contiguous(memory_format=torch.channels_last)
+        image = self.pack.pixels(self.draw()).contiguous(memory_format=torch.channels_last)
         latent = autoencoder.encoder(image)
         noise = torch.randn_like(latent) * self.settings["latent_noise"] * latent.detach().std()
         output = autoencoder.decoder(latent + noise)
@@ -181,7 +176,7 @@ class UnderstandingStage(Stage):
 
     def loss(self) -> tuple[Tensor, dict]:
         understanding, share = self.model.understanding, self.settings["text_only"]
-        index = self.draw(self.settings["batch"])
+        index = self.draw()
         told, shown = index.tensor_split([round(share * len(index))])
         captions = pick(self.pack.dense, told)
         question, prompt = self.pack.question(told)
@@ -219,7 +214,7 @@ class GenerationStage(FlowStage):
     trains = ("generation.",)
 
     def loss(self) -> tuple[Tensor, dict]:
-        index = self.draw(self.settings["batch"])
+        index = self.draw()
         with torch.no_grad():
             context = self.model.understanding.context(self.or_null(pick(self.pack.sparse, index)))
         return self.flow_losses(self.latents[index].float(), context).mean(), {}
@@ -241,11 +236,11 @@ class ConnectorStage(FlowStage):
 
     def loss(self) -> tuple[Tensor, dict]:
         understanding, connector, batch = self.model.understanding, self.model.connector, self.settings["batch"]
-        index = self.draw(batch)
+        index = self.draw()
         context = understanding.context(self.template(batch), connector(self.features[index].float()))
         flow = self.flow_losses(self.latents[index].float(), context).mean()
 
-        index = torch.randint(len(self.told), (batch // 2,))
+        index = self.told.draw(batch // 2)
         visual = connector(self.told_features[index].float())
         seen = understanding.context(self.template(len(index)), visual).pooled
         apart = (seen - understanding.context(pick(self.told.dense, index)).pooled).square().mean()
@@ -265,11 +260,10 @@ class AlignStage(FlowStage):
         super().prepare()
         self.own = self.packs("drawing", self.settings["pool"]["size"])
         self.own_latents = self.cached(self.model.autoencoder.encode, self.own)
-        self.own_kinds = self.own.two.nonzero()[:, 0], (~self.own.two).nonzero()[:, 0]
         if self.settings["method"] == "generation":
             with torch.no_grad():
                 self.conditions = self.model.generation.latent_in(self.latents.float()) + self.model.generation.position_embedding
-        else:
+        elif not self.settings["method"].startswith("sft"):
             self.conditions = self.cached(self.model.embed)
 
     def kept(self, count: int) -> Tensor:
@@ -280,9 +274,7 @@ class AlignStage(FlowStage):
 
     def loss(self) -> tuple[Tensor, dict]:
         method, batch = self.settings["method"], self.settings["batch"]
-        index = torch.randint(len(self.pack), (batch,))
-        two, others = (kind[torch.randint(len(kind), (batch,))] for kind in self.own_kinds)
-        own = torch.where(torch.rand(batch) < self.settings["two_objects"], two, others)
+        index, own = self.pack.draw(batch), self.own.draw(batch, self.settings["two_objects"])
         captioned = {"sft-sparse": self.pack.sparse, "sft-dense": self.pack.dense}.get(method)
         text = self.template(batch) if captioned is None else self.or_null(pick(captioned, index))
         text = batch_of([text, self.or_null(pick(self.own.sparse, own))])
