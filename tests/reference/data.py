@@ -63,7 +63,7 @@ def pick(table: Tensor, index: Tensor) -> Tensor:   # [N, K, L], [B] -> one row 
 
 class Pack:
     """One pool: pictures `images` u8 [N, 64, 64, 3]; captions `dense` [N, 2, L], `sparse` [N, 8, L]; `words` [N, 4, 3], of each
-    object noun, colour and side (0 where there is none); `boxes` [N, 4, 3], its centre and side in pixels.
+    object its noun, then colour and side where it has them; `boxes` [N, 4, 3], its centre and side in pixels.
     """
 
     def __init__(self, folder: Path, size: int | None = None):
@@ -79,7 +79,8 @@ class Pack:
         self.questions = trimmed(tensors["questions"])                 # [N, K, L], with their answers
         self.prompts = tensors["prompts"][:, 0].long()                 # [N, K], tokens before the answer; 0 where there is no question
         self.captions = tensors["prompts"][:, 1].long().sum(1)         # [N], so many of the first answers are captions
-        two = self.words[:, 0, 2] != 0                                 # [N], whether it shows two things
+        first, second = self.words[:, 0, 0], self.words[:, 1, 0]
+        two = (second != 0) & (second != first)                        # [N], whether it shows two things
         self.kinds = two.nonzero()[:, 0], (~two).nonzero()[:, 0]
 
     def __len__(self) -> int:

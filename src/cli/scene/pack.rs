@@ -8,6 +8,7 @@ use reca::scene::question::caption_requests;
 use reca::scene::{CaptionRates, Engine, QuestionKind, SIZE, Scene, caption, question, tokenizer_json};
 use reca::text::{EOS, Tokenizer};
 use reca::train::pool::PoolConfig;
+use reca::train::words::words_of;
 use reca::{Error, Result};
 use safetensors::{Dtype, tensor::TensorView};
 
@@ -20,7 +21,7 @@ const CHUNK: u64 = 1024;
 const DENSE: usize = 2;
 const SPARSE: usize = 8;
 const QUESTIONS: usize = 8;
-/// Objects a scene, and what is said of each: noun, colour, side; centre x, y and side in pixels.
+/// Objects a scene, and what is said of each: its noun and what else is true of it; centre x, y and side in pixels.
 const OBJECTS: usize = 4;
 const FACTS: usize = 3;
 /// Tokens a text, the rest is padding: captions and requests, questions with answers.
@@ -147,21 +148,12 @@ fn rows(
         tokens.push(EOS);
         exchanges.push(tokens);
     }
-    let facts = |(number, object): (usize, &reca::scene::SceneObject)| {
-        let relation = scene.relation.map(|relation| if number == 0 { relation } else { relation.inverse() });
-        let colour = object.colour.or(object.natural_colour).map(|colour| colour.name());
-        // "left of" and "above": the first word says the side.
-        let side = relation.and_then(|relation| relation.name().split(' ').next());
-        [Some(object.noun.as_str()), colour, side]
-            .map(|word| word.and_then(|word| tokenizer.id(word)).unwrap_or_default())
-            .to_vec()
-    };
     Ok([
         encode(caption::dense(scene, seed, index))?,
         encode(caption::sparse(&told, rates, SPARSE, seed, index))?,
         exchanges,
         vec![lengths, kinds],
-        scene.objects.iter().enumerate().map(facts).collect(),
+        words_of(scene, tokenizer)?,
         scene
             .objects
             .iter()
