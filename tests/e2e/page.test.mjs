@@ -265,6 +265,7 @@ test('another model is a choice away, at the same panel', async () => {
   await other.selectOption('#model', 'tiny');
   await other.waitForURL(/model=tiny#draw/);
   await there.waitFor({ timeout: 60_000 });
+  assert.equal(await other.textContent('#draw-recorded'), 'recorded with mini');
   await other.click('#draw-start');
   await other.locator('#draw-status').filter({ hasText: /^Drawn/ }).waitFor({ timeout: 60_000 });
   await other.click('#tab-align');

@@ -110,12 +110,18 @@ export class Lab {
   }
 }
 
+/** The model that the page opens with, and recorded its results with. */
+const OWN = 'mini';
+
 /** Shows which model is loaded; choosing another opens the page anew with it. */
 export function modelChoice(): void {
   const choice = element('model', HTMLSelectElement);
   const { model } = parameters();
   if (![...choice.options].some(({ value }) => value === model)) choice.add(new Option(model));
   choice.value = model;
+  if (model !== OWN) {
+    for (const mark of document.querySelectorAll('.recorded')) mark.textContent = `recorded with ${OWN}`;
+  }
   choice.addEventListener('change', () => {
     const address = new URL(location.href);
     address.searchParams.set('model', choice.value);
@@ -127,7 +133,7 @@ export function modelChoice(): void {
 function parameters(): { backend: Backend; model: string } {
   const query = new URLSearchParams(location.search);
   const backend = query.get('backend') ?? 'auto';
-  const model = query.get('model') ?? 'mini';
+  const model = query.get('model') ?? OWN;
   if (backend !== 'auto' && backend !== 'cpu' && backend !== 'webgpu') {
     throw new RecaError('bad_input', `backend is "${backend}", expected auto, cpu or webgpu`);
   }
