@@ -11,14 +11,14 @@ use reca::{Error, Result};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::plan::Row;
+use super::plan::{Row, SHOWN};
 use crate::log::Line;
 
 /// What `reca eval` leaves in a row's folder.
 pub const REPORT: &str = "report.json";
 
 /// Parts of the score: a name, a category, and a tier of it.
-const COLUMNS: [(&str, Category, Option<PromptTier>); 8] = [
+const COLUMNS: [(&str, Category, Option<PromptTier>); 9] = [
     ("single object", Category::SingleObject, None),
     ("two objects", Category::TwoObject, None),
     ("counting", Category::Counting, None),
@@ -27,6 +27,7 @@ const COLUMNS: [(&str, Category, Option<PromptTier>); 8] = [
     ("colours, natural-only", Category::Colors, Some(PromptTier::NaturalOnly)),
     ("position", Category::Position, None),
     ("attribution", Category::ColorAttr, None),
+    ("its natural-only tier", Category::ColorAttr, Some(PromptTier::NaturalOnly)),
 ];
 
 #[derive(Deserialize)]
@@ -63,6 +64,8 @@ struct Scores {
     by_seed: Vec<f64>,
     /// Overall less the base's, paired by prompt.
     gain: Interval,
+    /// Overall of RecA on the open pool less this row's, paired by prompt; for its controls.
+    lead: Option<Interval>,
     /// In the order of [`COLUMNS`]; empty where the world has no such prompts.
     parts: Vec<Option<Interval>>,
     /// Redrawn from embeddings: mean over scenes and seeds, dB, and scenes with nouns, colours right.
@@ -77,8 +80,8 @@ impl Table {
     pub fn read(rows: &[Row], out: &Path, seeds: u64, base: &Path) -> Result<Self> {
         let frozen = frozen(base)?;
         let mut understanding_unchanged = true;
-        let mut scores = Vec::new();
-        let (mut of_base, mut planned) = (Vec::new(), None);
+        let (mut scores, mut drawn) = (Vec::new(), Vec::<Vec<Unit>>::new());
+        let mut planned = None;
         let (mut prompts, mut pictures) = (0, 0);
         for row in rows {
             let (mut reports, mut seconds) = (Vec::new(), 0.0);
@@ -101,11 +104,17 @@ impl Table {
                 understanding_unchanged &= self::frozen(&row.model(out, seed, base))? == frozen;
             }
             let units = units(&reports);
-            if of_base.is_empty() {
+            let of_base = drawn.first().unwrap_or(&units);
+            if drawn.is_empty() {
                 (prompts, pictures) = (units.len(), units.first().map_or(0, |unit| unit.rights.len()));
-                of_base.clone_from(&units);
             }
-            scores.push(Scores::new(row, &reports, &units, &of_base, seconds));
+            scores.push(Scores::new(row, &reports, &units, of_base, seconds));
+            drawn.push(units);
+        }
+        if let Some(reca) = rows.iter().position(|row| row.name == SHOWN) {
+            for ((row, score), units) in rows.iter().zip(&mut scores).zip(&drawn) {
+                score.lead = (row.align.is_some() && row.name != SHOWN).then(|| paired(&drawn[reca], units));
+            }
         }
         let plan_layout = planned.unwrap_or_default();
         Ok(Self {
@@ -129,15 +138,20 @@ impl Table {
     fn write_markdown(&self, out: &mut String) -> std::fmt::Result {
         let shown = |column: &usize| self.rows.iter().any(|row| row.parts[*column].is_some());
         let columns: Vec<usize> = (0..COLUMNS.len()).filter(shown).collect();
-        write!(out, "| | overall | against the base |")?;
+        let led = self.rows.iter().any(|row| row.lead.is_some());
+        let lead = if led { " RecA ahead by |" } else { "" };
+        write!(out, "| | overall | against the base |{lead}")?;
         columns.iter().try_for_each(|column| write!(out, " {} |", COLUMNS[*column].0))?;
         writeln!(out, " redrawn: dB, nouns, colours | training, s |")?;
-        writeln!(out, "|---|---|---|{}---:|---:|", "---:|".repeat(columns.len()))?;
+        writeln!(out, "|---|---|---|{}---:|---:|", "---:|".repeat(columns.len() + usize::from(led)))?;
         for row in &self.rows {
             write!(out, "| {} | **{}** |", row.title, percent(&row.overall))?;
             let same = row.gain == Interval::default();
             let gain = if same { String::new() } else { signed(&row.gain) };
             write!(out, " {gain} |")?;
+            if led {
+                write!(out, " {} |", row.lead.as_ref().map_or(String::new(), signed))?;
+            }
             for column in &columns {
                 let part =
                     row.parts[*column].map_or(String::new(), |part| format!("{:.1}", 100.0 * part.mean));
@@ -151,7 +165,7 @@ impl Table {
         writeln!(
             out,
             "\n{prompts} prompts, {pictures} pictures each of the base; {training_seeds} training seeds; {planned}. Per cent, with 95 % \
-             intervals by the bootstrap over prompts; against the base, paired by prompt."
+             intervals by the bootstrap over prompts; against each other, paired by prompt."
         )?;
         for row in self.rows.iter().filter(|row| row.by_seed.len() > 1) {
             let seeds: Vec<_> = row.by_seed.iter().map(|share| format!("{:.1}", 100.0 * share)).collect();
@@ -205,10 +219,6 @@ impl Scores {
             units.iter().filter(fits).map(|unit| unit.rights.clone()).collect()
         };
         let overall = |units: &[Unit]| interval(&Category::ALL.map(|category| rights(units, category, None)));
-        let gains = Category::ALL.map(|category| {
-            let pairs = units.iter().zip(base).filter(|(unit, _)| unit.category == category);
-            pairs.map(|(unit, base)| unit.share() - base.share()).collect()
-        });
         let part = |(_, category, tier)| {
             let rights = rights(units, category, tier);
             (!rights.is_empty()).then(|| interval(&[rights]))
@@ -226,7 +236,8 @@ impl Scores {
                 .iter()
                 .map(|report| overall(&self::units(std::slice::from_ref(report))).mean)
                 .collect(),
-            gain: bootstrap(&gains),
+            gain: paired(units, base),
+            lead: None,
             parts: COLUMNS.map(part).to_vec(),
             psnr: mean(|score| score.psnr),
             nouns: mean(|score| score.nouns.mean),
@@ -234,6 +245,14 @@ impl Scores {
             seconds,
         }
     }
+}
+
+/// Overall of one row less that of another, paired by prompt.
+fn paired(units: &[Unit], others: &[Unit]) -> Interval {
+    bootstrap(&Category::ALL.map(|category| {
+        let pairs = units.iter().zip(others).filter(|(unit, _)| unit.category == category);
+        pairs.map(|(unit, other)| unit.share() - other.share()).collect()
+    }))
 }
 
 /// "+3.1 [1.0, 5.2]"
@@ -260,4 +279,22 @@ fn frozen(model: &Path) -> Result<Vec<(String, Vec<u8>)>> {
         outside.map(|(name, tensor)| (name.to_owned(), tensor.data().to_vec())).collect();
     tensors.sort();
     Ok(tensors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_paired_by_prompt() {
+        let unit =
+            |category, rights: [bool; 2]| Unit { category, tier: PromptTier::Seen, rights: rights.into() };
+        let single = |rights| unit(Category::SingleObject, rights);
+        let ahead = [single([true, true]), single([true, false]), unit(Category::Position, [true, true])];
+        let behind = [single([false, true]), single([true, false]), unit(Category::Position, [true, false])];
+        // Half a prompt of two in one category, half of one in the other.
+        assert!((paired(&ahead, &behind).mean - 0.375).abs() < 1e-12);
+        assert!((paired(&behind, &ahead).mean + 0.375).abs() < 1e-12);
+        assert_eq!(paired(&ahead, &ahead), Interval::default());
+    }
 }
