@@ -143,7 +143,8 @@ fn prompt_files_keep_their_tier_or_get_the_worlds() {
 
 #[test]
 fn scorer_reads_rendered_scenes() {
-    let found = block_on(accuracy(&scorer(), &Engine::new(mini()).unwrap(), 90_001, 100)).unwrap();
+    let wide = Engine::new(mini().with(&mini().strangers())).unwrap();
+    let found = block_on(accuracy(&scorer(), &Engine::new(mini()).unwrap(), &wide, 90_001, 100)).unwrap();
     assert_eq!(found.len(), 12);
     for category in Category::ALL {
         let cells = || found.iter().filter(|cell| cell.category == category);
@@ -156,6 +157,8 @@ fn scorer_reads_rendered_scenes() {
     // Some pictures do show what another prompt asks for, in another order.
     let (foreign, pictures) = found.iter().fold((0, 0), |(f, p), cell| (f + cell.foreign, p + cell.pictures));
     assert!(foreign * 50 <= pictures, "{foreign} of {pictures}");
+    let strange: usize = found.iter().map(|cell| cell.strange).sum();
+    assert!(strange * 50 <= pictures, "{strange} things that it does not know, of {pictures}");
 }
 
 #[test]

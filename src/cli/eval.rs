@@ -176,7 +176,8 @@ fn draw(args: &Args, pipeline: &Pipeline, scorer: &Scorer, engine: &Engine) -> R
     for (prompt, unknown) in report.drawing.iter().flat_map(|drawing| &drawing.skipped.prompts) {
         eprintln!("skipped {prompt:?}: unknown {}", unknown.join(", "));
     }
-    report.scorer = block_on(accuracy(scorer, engine, args.seed.wrapping_add(SCENES), CHECKED))?;
+    let wide = Engine::new(engine.world().with(&engine.world().strangers()))?;
+    report.scorer = block_on(accuracy(scorer, engine, &wide, args.seed.wrapping_add(SCENES), CHECKED))?;
     if let Some(out) = &args.out {
         write(&out.join("prompts.jsonl"), lines.as_bytes())?;
         for (category, sheet) in evaluation.sheets() {

@@ -50,6 +50,9 @@ pub struct TrainArgs {
     steps: u64,
     #[arg(long, default_value_t = ScorerTraining::default().seed)]
     seed: u64,
+    /// Share of the objects that are things which the world has no word for, 0 to 0.9
+    #[arg(long, value_name = "SHARE", default_value_t = ScorerTraining::default().strangers, value_parser = strangers)]
+    strangers: f64,
     /// The model's recipe: a name that comes with the program, or a file [default: the one that the model names]
     #[arg(long)]
     recipe: Option<String>,
@@ -91,11 +94,17 @@ pub fn run(command: Command) -> Result<()> {
     }
 }
 
+fn strangers(text: &str) -> std::result::Result<f64, String> {
+    let share = text.parse::<f64>().map_err(|e| e.to_string())?;
+    if (0.0..=0.9).contains(&share) { Ok(share) } else { Err("expected a share of 0 to 0.9".into()) }
+}
+
 fn train(args: &TrainArgs) -> Result<()> {
     let (pipeline, world) = (args.model.open()?, world(&args.model, args.recipe.as_deref())?);
     let out = args.out.clone().map_or_else(|| args.model.folder().map(|folder| folder.join(FOLDER)), Ok)?;
     fs::create_dir_all(&out).map_err(|e| Error::bad_input(e).at(out.display()))?;
-    let mut config = ScorerTraining { seed: args.seed, ..ScorerTraining::default() };
+    let mut config =
+        ScorerTraining { seed: args.seed, strangers: args.strangers, ..ScorerTraining::default() };
     config.training.steps = args.steps;
     let device = pipeline.device();
     device.seed(config.seed);
@@ -164,27 +173,29 @@ fn check(args: &CheckArgs) -> Result<()> {
         args.scorer.clone().map_or_else(|| args.model.folder().map(|folder| folder.join(FOLDER)), Ok)?;
     let scorer = Scorer::load(&read_scorer(&folder)?, &args.model.device()?)?;
     let world = world(&args.model, args.recipe.as_deref())?;
-    measure(args, &scorer, &Engine::new(world.clone())?, "styles of the world")?;
+    measure(args, &scorer, &world, Archive::embedded()?, "styles of the world")?;
     if let Some(path) = &args.held {
         let bytes = fs::read(path).map_err(|e| Error::bad_input(e).at(path.display()))?;
         let archive = Archive::from_gzip(&bytes).map_err(|e| e.at(path.display()))?;
         let styles: Vec<_> = archive.sources.iter().map(|source| source.style.clone()).collect();
-        let engine = Engine::with_archive(World { styles: styles.clone(), ..world }, &archive)?;
-        measure(args, &scorer, &engine, &styles.join(", "))?;
+        measure(args, &scorer, &World { styles: styles.clone(), ..world }, &archive, &styles.join(", "))?;
     }
     Ok(())
 }
 
-fn measure(args: &CheckArgs, scorer: &Scorer, engine: &Engine, styles: &str) -> Result<()> {
-    for found in block_on(accuracy(scorer, engine, args.seed, args.per_category))? {
-        let Accuracy { category, tier, pictures, accepted, foreign, .. } = found;
+fn measure(args: &CheckArgs, scorer: &Scorer, world: &World, archive: &Archive, styles: &str) -> Result<()> {
+    let engine = Engine::with_archive(world.clone(), archive)?;
+    let wide = Engine::with_archive(world.with(&world.strangers()), archive)?;
+    for found in block_on(accuracy(scorer, &engine, &wide, args.seed, args.per_category))? {
+        let Accuracy { category, tier, pictures, accepted, foreign, strange, .. } = found;
         let share = |count: usize| 100.0 * count as f64 / pictures.max(1) as f64;
         let text = format!(
-            "{styles}  {:14} {:17} {pictures:4} scenes  right {:5.1} %  by another prompt {:4.1} %",
+            "{styles}  {:14} {:17} {pictures:4} scenes  right {:5.1} %  by another prompt {:4.1} %  another thing in its place {:4.1} %",
             category.name(),
             tier.name(),
             share(accepted),
-            share(foreign)
+            share(foreign),
+            share(strange)
         );
         print(args.json, &text, &json!({ "styles": styles, "accuracy": found }))?;
         for (prompt, reason) in found.refused.iter().filter(|_| args.refused) {

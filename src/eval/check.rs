@@ -1,6 +1,7 @@
 //! How far the scorer itself can be trusted: its accuracy on rendered scenes, where the truth is known.
 
 use image::RgbImage;
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::{
@@ -8,9 +9,11 @@ use super::{
     scorer::Scorer,
 };
 use crate::{
-    Error, Result,
+    Error, Result, random,
     scene::{Engine, SIZE, Scene},
 };
+
+const TAG: u64 = u64::from_be_bytes(*b"strange.");
 
 /// Verdicts on rendered scenes of a category and tier.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,18 +26,32 @@ pub struct Accuracy {
     /// Pictures that it accepts for the next prompt of the category and tier; few should be (a
     /// picture may well show what another prompt asks for).
     pub foreign: usize,
+    /// Pictures that it accepts although the first thing in them is exchanged for one that the world
+    /// has no word for, of the same colour where that can be; none should be.
+    pub strange: usize,
     /// The prompts whose own pictures were refused, each with the reason.
     pub refused: Vec<(String, String)>,
 }
 
 /// Measures a scorer on `per_cell` scenes of every category and tier that the engine's world has.
-pub async fn accuracy(scorer: &Scorer, engine: &Engine, seed: u64, per_cell: usize) -> Result<Vec<Accuracy>> {
+/// `wide`: the engine of the same world with its strangers ([`World::strangers`](crate::scene::World::strangers)).
+pub async fn accuracy(
+    scorer: &Scorer,
+    engine: &Engine,
+    wide: &Engine,
+    seed: u64,
+    per_cell: usize,
+) -> Result<Vec<Accuracy>> {
     let staged = PromptSet::staged(engine, seed, per_cell);
+    let random = &mut random::stream(seed, TAG);
     let mut found = Vec::new();
     for cell in staged.chunk_by(|(a, _), (b, _)| (a.category, a.tier) == (b.category, b.tier)) {
         let (prompts, scenes): (Vec<&Prompt>, Vec<&Scene>) = cell.iter().map(|(p, s)| (p, s)).unzip();
         let pictures = scenes.iter().map(|scene| picture(engine, scene)).collect::<Result<Vec<_>>>()?;
         let verdicts = scorer.score(&pictures, &prompts).await?;
+        let strange: Vec<_> =
+            scenes.iter().map(|scene| exchanged(engine, wide, scene, random)).collect::<Result<_>>()?;
+        let strange = scorer.score(&strange, &prompts).await?;
         let wrong = prompts.iter().zip(&verdicts).filter(|(_, verdict)| !verdict.correct);
         let refused: Vec<_> =
             wrong.map(|(prompt, verdict)| (prompt.record.prompt.clone(), verdict.reason.clone())).collect();
@@ -48,10 +65,26 @@ pub async fn accuracy(scorer: &Scorer, engine: &Engine, seed: u64, per_cell: usi
             pictures: pictures.len(),
             accepted: pictures.len() - refused.len(),
             foreign: foreign.iter().filter(|verdict| verdict.correct).count(),
+            strange: strange.iter().filter(|verdict| verdict.correct).count(),
             refused,
         });
     }
     Ok(found)
+}
+
+/// A scene as a picture, the first thing in it exchanged for a stranger, if there is one.
+fn exchanged(engine: &Engine, wide: &Engine, scene: &Scene, random: &mut ChaCha8Rng) -> Result<RgbImage> {
+    let mut scene = scene.clone();
+    let object = &mut scene.objects[0];
+    let fits = |noun: &&String| {
+        let pixels = wide.bank().pixels(noun, &object.style, object.colour);
+        pixels.is_some() && !engine.world().nouns.contains(noun)
+    };
+    let fitting: Vec<&String> = wide.world().nouns.iter().filter(fits).collect();
+    if let Some(noun) = fitting.get(random::below(random, fitting.len())) {
+        (*noun).clone_into(&mut object.noun);
+    }
+    picture(wide, &scene)
 }
 
 /// A scene as a picture.

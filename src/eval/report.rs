@@ -295,16 +295,20 @@ impl DrawingReport {
             self.prompts.len(),
             seeds.len()
         )?;
-        writeln!(out, "| category | tier | prompts | pictures | right | % | scorer on rendered scenes, % |")?;
-        writeln!(out, "|---|---|---:|---:|---:|---|---:|")?;
+        writeln!(
+            out,
+            "| category | tier | prompts | pictures | right | % | scorer on rendered scenes, % | and with another thing in its place |"
+        )?;
+        writeln!(out, "|---|---|---:|---:|---:|---|---:|---:|")?;
         for category in &self.categories {
             let own = |score: &&Score| score.category == category.category;
             for Score { category, tier, prompts, pictures, correct, score } in
                 std::iter::once(category).chain(self.tiers.iter().filter(own))
             {
                 let measured = scorer.iter().find(|a| a.category == *category && Some(a.tier) == *tier);
-                let measured = measured.map_or(String::new(), |a| {
-                    format!("{:.1} of {}", 100.0 * a.accepted as f64 / a.pictures.max(1) as f64, a.pictures)
+                let measured = measured.map_or("|".to_owned(), |a| {
+                    let share = |count: usize| 100.0 * count as f64 / a.pictures.max(1) as f64;
+                    format!("{:.1} of {} | {:.1}", share(a.accepted), a.pictures, share(a.strange))
                 });
                 let tier = tier.map_or("**all**", PromptTier::name);
                 let (category, score) = (category.name(), percent(score));
@@ -314,7 +318,7 @@ impl DrawingReport {
                 )?;
             }
         }
-        writeln!(out, "| **overall** | | | | | **{}** | |\n", percent(&self.overall))?;
+        writeln!(out, "| **overall** | | | | | **{}** | | |\n", percent(&self.overall))?;
         if !self.absent.is_empty() {
             let names: Vec<_> = self.absent.iter().map(|category| category.name()).collect();
             writeln!(out, "No prompts, and not part of the overall score: {}.\n", names.join(", "))?;

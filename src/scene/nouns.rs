@@ -74,6 +74,15 @@ pub const FURTHER_NOUNS: &[(&str, &str)] = &[
     ("cucumber", "cucumber"), ("olive", "olive"),
 ];
 
+/// Things that are one, or that drawings of a few pixels do not tell apart.
+#[rustfmt::skip]
+const ALIKE: &[(&str, &str)] = &[("taxi", "car"), ("violin", "guitar")];
+
+/// Whether two nouns' drawings may be taken for each other by anyone.
+pub fn alike(a: &str, b: &str) -> bool {
+    ALIKE.iter().any(|pair| *pair == (a, b) || *pair == (b, a))
+}
+
 /// Every noun with its CLDR name, GenEval's first.
 pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
     GENEVAL_NOUNS.iter().chain(FURTHER_NOUNS).copied()

@@ -91,6 +91,21 @@ impl World {
         }
     }
 
+    /// Nouns of the archive that this world has no word for, without those that look like one of its
+    /// own. Whoever reads its pictures should take none of them for what it knows.
+    pub fn strangers(&self) -> Vec<String> {
+        nouns::all()
+            .map(|(noun, _)| noun)
+            .filter(|noun| !self.nouns.iter().any(|own| own == noun || nouns::alike(own, noun)))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// The same world with these nouns beside its own.
+    pub fn with(&self, nouns: &[String]) -> Self {
+        Self { nouns: [&self.nouns, nouns].concat(), ..self.clone() }
+    }
+
     /// Fails with `bad_input` that says which field is wrong and why.
     pub fn validate(&self) -> Result<()> {
         let fail = |message: String| Err(Error::bad_input(format!("world: {message}")));

@@ -20,7 +20,7 @@ use crate::{
 
 mod disturb;
 
-use self::disturb::{Example, Object};
+use self::disturb::{Example, Object, Strangers};
 
 const TAG: u64 = u64::from_be_bytes(*b"scorer..");
 /// Share of a batch that goes through the model's autoencoder, with up to so much noise on the
@@ -37,6 +37,8 @@ pub struct ScorerTraining {
     pub training: TrainingConfig,
     /// Seed of scenes and disturbances.
     pub seed: u64,
+    /// Share of the objects that are things which the world has no word for.
+    pub strangers: f64,
 }
 
 impl Default for ScorerTraining {
@@ -49,13 +51,14 @@ impl Default for ScorerTraining {
             warmup: 100,
             ..TrainingConfig::default()
         };
-        Self { training, seed: 77 }
+        Self { training, seed: 77, strangers: 0.25 }
     }
 }
 
 /// The stage: scenes of the world as it is, and of the same things placed freely and counted.
 pub struct ScorerStage {
     engines: [Engine; 2],
+    strangers: Strangers,
     autoencoder: Option<Autoencoder>,
     config: ScorerTraining,
 }
@@ -73,14 +76,15 @@ impl ScorerStage {
             ..world.clone()
         };
         let engines = [Engine::new(world.clone())?, Engine::new(free)?];
-        Ok(Self { engines, autoencoder, config: config.clone() })
+        let strangers = Strangers::of(world, config.strangers)?;
+        Ok(Self { engines, strangers, autoencoder, config: config.clone() })
     }
 
     /// The pictures and objects of a step.
     fn examples(&self, step: u64) -> Result<Vec<Example>> {
         let batch = self.config.training.batch as u64;
         (step * batch..(step + 1) * batch)
-            .map(|index| disturb::example(&self.engines, self.config.seed ^ TAG, index))
+            .map(|index| disturb::example(&self.engines, &self.strangers, self.config.seed ^ TAG, index))
             .collect()
     }
 

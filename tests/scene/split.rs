@@ -118,3 +118,16 @@ fn the_held_out_style_is_kept_apart() {
     assert!(engine.split().held_style(&scene.style));
     engine.render(&scene).unwrap();
 }
+
+#[test]
+fn strangers_are_what_a_world_has_no_word_for() {
+    let (mini, full) = (mini(), full());
+    let strangers = mini.world().strangers();
+    assert!(strangers.iter().any(|noun| noun == "apple"));
+    // It has broccoli, and a taxi is a car.
+    assert!(!strangers.iter().any(|noun| noun == "broccoli" || noun == "taxi"));
+    assert_eq!(full.world().strangers(), Vec::<String>::new());
+    let wide = Engine::new(mini.world().with(&strangers)).unwrap();
+    let drawn = |noun| wide.world().styles.iter().any(|style| wide.bank().has(noun, style));
+    assert!(strangers.iter().all(|noun| drawn(noun)));
+}

@@ -1,11 +1,14 @@
-//! Examples for the scorer: scenes a little off, dulled and noisy, with some objects spoiled so
-//! that they must not count, and some pictures that show nothing at all.
+//! Examples for the scorer: scenes a little off, dulled and noisy, with some objects spoiled or
+//! exchanged for things that the world has no word for, so that they must not count, and some
+//! pictures that show nothing at all.
+
+use std::borrow::Cow;
 
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
     Result, random,
-    scene::{Colour, Engine, Pool, SIZE, Scene, SceneObject, raster},
+    scene::{Archive, Bank, Colour, Engine, Pool, SIZE, Scene, SceneObject, World, raster},
 };
 
 /// A picture and the objects in it that count.
@@ -25,12 +28,36 @@ pub struct Object {
     pub size: f32,
 }
 
+/// Things that the scorer's world has no word for.
+pub struct Strangers {
+    bank: Bank,
+    nouns: Vec<String>,
+    share: f64,
+}
+
+impl Strangers {
+    /// Those of a world, in the place of `share` of its objects.
+    pub fn of(world: &World, share: f64) -> Result<Self> {
+        let nouns = if share > 0.0 { world.strangers() } else { Vec::new() };
+        let bank = Bank::new(Archive::embedded()?, &nouns, &world.styles)?;
+        Ok(Self { bank, nouns, share })
+    }
+
+    /// A drawing in a style, of the same colour where it can be; now and then, for what is drawn.
+    fn instead(&self, object: &SceneObject, random: &mut ChaCha8Rng) -> Option<&[u8]> {
+        let instead = random::uniform(random) < self.share;
+        let noun = self.nouns.get(random::below(random, self.nouns.len().max(1)))?;
+        let pixels = |colour| self.bank.pixels(noun, &object.style, colour);
+        pixels(object.colour).or_else(|| pixels(None)).filter(|_| instead)
+    }
+}
+
 /// Share of pictures that show no object, and of objects that are spoiled.
 const EMPTY: f64 = 0.04;
 const SPOILED: f64 = 0.15;
 
 /// Example number `index`, independent of all others.
-pub fn example(engines: &[Engine; 2], seed: u64, index: u64) -> Result<Example> {
+pub fn example(engines: &[Engine; 2], strangers: &Strangers, seed: u64, index: u64) -> Result<Example> {
     let random = &mut random::stream(seed, index | 1 << 61);
     let engine = &engines[random::below(random, 2)];
     let scene = engine.scene(Pool::Understanding, seed, index)?;
@@ -41,7 +68,7 @@ pub fn example(engines: &[Engine; 2], seed: u64, index: u64) -> Result<Example> 
         blotches(&mut canvas, random);
     } else {
         for object in &scene.objects {
-            objects.extend(paint(&mut canvas, engine, &scene, object, random));
+            objects.extend(paint(&mut canvas, engine, strangers, &scene, object, random));
         }
     }
     light(&mut canvas, random);
@@ -58,10 +85,11 @@ fn spread(random: &mut ChaCha8Rng, most: f32) -> f32 {
     (random::uniform(random) as f32 * 2.0 - 1.0) * most
 }
 
-/// Paints an object, somewhat displaced; `None` if it was spoiled.
+/// Paints an object, somewhat displaced; `None` if it must not count.
 fn paint(
     canvas: &mut [f32],
     engine: &Engine,
+    strangers: &Strangers,
     scene: &Scene,
     object: &SceneObject,
     random: &mut ChaCha8Rng,
@@ -70,13 +98,15 @@ fn paint(
     let sprite = engine.bank().pixels(&object.noun, &object.style, object.colour)?;
     let size = (object.size + spread(random, 3.0).round() as i32).clamp(8, SIZE as i32);
     let [cx, cy] = [object.cx, object.cy].map(|centre| centre + spread(random, 3.5).round() as i32);
-    let spoiled =
-        if random::uniform(random) < SPOILED { Some(spoil(sprite, engine, scene, random)) } else { None };
-    let pixels = spoiled.as_deref().unwrap_or(sprite);
-    raster::draw(canvas, pixels, size as usize, cx - size / 2, cy - size / 2);
+    let other = match strangers.instead(object, random) {
+        Some(stranger) => Some(Cow::Borrowed(stranger)),
+        None if random::uniform(random) < SPOILED => Some(Cow::Owned(spoil(sprite, engine, scene, random))),
+        None => None,
+    };
+    raster::draw(canvas, other.as_deref().unwrap_or(sprite), size as usize, cx - size / 2, cy - size / 2);
     let natural = Colour::TARGETS.len();
     let colour = object.colour.and_then(|colour| Colour::TARGETS.iter().position(|c| *c == colour));
-    spoiled.is_none().then(|| Object {
+    other.is_none().then(|| Object {
         noun,
         colour: colour.unwrap_or(natural),
         cx: cx as f32,
