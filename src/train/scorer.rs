@@ -44,7 +44,7 @@ pub struct ScorerTraining {
 impl Default for ScorerTraining {
     fn default() -> Self {
         let training = TrainingConfig {
-            steps: 2400,
+            steps: 4000,
             batch: 48,
             learning_rate: 2e-3,
             weight_decay: 0.02,
