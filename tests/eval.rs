@@ -157,6 +157,7 @@ fn scorer_reads_rendered_scenes() {
     // Some pictures do show what another prompt asks for, in another order.
     let (foreign, pictures) = found.iter().fold((0, 0), |(f, p), cell| (f + cell.foreign, p + cell.pictures));
     assert!(foreign * 50 <= pictures, "{foreign} of {pictures}");
+    assert!(found.iter().all(|cell| cell.exchanged == cell.pictures));
     let strange: usize = found.iter().map(|cell| cell.strange).sum();
     assert!(strange * 50 <= pictures, "{strange} things that it does not know, of {pictures}");
 }

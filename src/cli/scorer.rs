@@ -187,7 +187,7 @@ fn measure(args: &CheckArgs, scorer: &Scorer, world: &World, archive: &Archive, 
     let engine = Engine::with_archive(world.clone(), archive)?;
     let wide = Engine::with_archive(world.with(&world.strangers()), archive)?;
     for found in block_on(accuracy(scorer, &engine, &wide, args.seed, args.per_category))? {
-        let Accuracy { category, tier, pictures, accepted, foreign, strange, .. } = found;
+        let Accuracy { category, tier, pictures, accepted, foreign, exchanged, strange, .. } = found;
         let share = |count: usize| 100.0 * count as f64 / pictures.max(1) as f64;
         let text = format!(
             "{styles}  {:14} {:17} {pictures:4} scenes  right {:5.1} %  by another prompt {:4.1} %  another thing in its place {:4.1} %",
@@ -195,7 +195,7 @@ fn measure(args: &CheckArgs, scorer: &Scorer, world: &World, archive: &Archive, 
             tier.name(),
             share(accepted),
             share(foreign),
-            share(strange)
+            100.0 * strange as f64 / exchanged.max(1) as f64
         );
         print(args.json, &text, &json!({ "styles": styles, "accuracy": found }))?;
         for (prompt, reason) in found.refused.iter().filter(|_| args.refused) {

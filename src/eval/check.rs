@@ -26,8 +26,10 @@ pub struct Accuracy {
     /// Pictures that it accepts for the next prompt of the category and tier; few should be (a
     /// picture may well show what another prompt asks for).
     pub foreign: usize,
-    /// Pictures that it accepts although the first thing in them is exchanged for one that the world
-    /// has no word for, of the same colour where that can be; none should be.
+    /// Pictures whose first thing was exchanged for one of the same colour that the world has no word
+    /// for; fewer than all where it has a word for everything.
+    pub exchanged: usize,
+    /// Those of them that it accepts all the same; none should be.
     pub strange: usize,
     /// The prompts whose own pictures were refused, each with the reason.
     pub refused: Vec<(String, String)>,
@@ -49,9 +51,14 @@ pub async fn accuracy(
         let (prompts, scenes): (Vec<&Prompt>, Vec<&Scene>) = cell.iter().map(|(p, s)| (p, s)).unzip();
         let pictures = scenes.iter().map(|scene| picture(engine, scene)).collect::<Result<Vec<_>>>()?;
         let verdicts = scorer.score(&pictures, &prompts).await?;
-        let strange: Vec<_> =
-            scenes.iter().map(|scene| exchanged(engine, wide, scene, random)).collect::<Result<_>>()?;
-        let strange = scorer.score(&strange, &prompts).await?;
+        let (mut asked, mut exchanged) = (Vec::new(), Vec::new());
+        for (prompt, scene) in prompts.iter().zip(&scenes) {
+            if let Some(scene) = exchange(engine, wide, scene, random) {
+                asked.push(*prompt);
+                exchanged.push(picture(wide, &scene)?);
+            }
+        }
+        let strange = scorer.score(&exchanged, &asked).await?;
         let wrong = prompts.iter().zip(&verdicts).filter(|(_, verdict)| !verdict.correct);
         let refused: Vec<_> =
             wrong.map(|(prompt, verdict)| (prompt.record.prompt.clone(), verdict.reason.clone())).collect();
@@ -65,6 +72,7 @@ pub async fn accuracy(
             pictures: pictures.len(),
             accepted: pictures.len() - refused.len(),
             foreign: foreign.iter().filter(|verdict| verdict.correct).count(),
+            exchanged: exchanged.len(),
             strange: strange.iter().filter(|verdict| verdict.correct).count(),
             refused,
         });
@@ -72,19 +80,18 @@ pub async fn accuracy(
     Ok(found)
 }
 
-/// A scene as a picture, the first thing in it exchanged for a stranger, if there is one.
-fn exchanged(engine: &Engine, wide: &Engine, scene: &Scene, random: &mut ChaCha8Rng) -> Result<RgbImage> {
+/// A scene with its first thing exchanged for a stranger of its colour; `None` if there is none.
+fn exchange(engine: &Engine, wide: &Engine, scene: &Scene, random: &mut ChaCha8Rng) -> Option<Scene> {
     let mut scene = scene.clone();
-    let object = &mut scene.objects[0];
+    let object = scene.objects.first_mut()?;
     let fits = |noun: &&String| {
         let pixels = wide.bank().pixels(noun, &object.style, object.colour);
         pixels.is_some() && !engine.world().nouns.contains(noun)
     };
     let fitting: Vec<&String> = wide.world().nouns.iter().filter(fits).collect();
-    if let Some(noun) = fitting.get(random::below(random, fitting.len())) {
-        (*noun).clone_into(&mut object.noun);
-    }
-    picture(wide, &scene)
+    let noun = fitting.get(random::below(random, fitting.len()))?;
+    object.noun = (*noun).clone();
+    Some(scene)
 }
 
 /// A scene as a picture.

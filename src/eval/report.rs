@@ -307,8 +307,9 @@ impl DrawingReport {
             {
                 let measured = scorer.iter().find(|a| a.category == *category && Some(a.tier) == *tier);
                 let measured = measured.map_or("|".to_owned(), |a| {
-                    let share = |count: usize| 100.0 * count as f64 / a.pictures.max(1) as f64;
-                    format!("{:.1} of {} | {:.1}", share(a.accepted), a.pictures, share(a.strange))
+                    let share = |count: usize, of: usize| 100.0 * count as f64 / of.max(1) as f64;
+                    let (right, strange) = (share(a.accepted, a.pictures), share(a.strange, a.exchanged));
+                    format!("{right:.1} of {} | {strange:.1} of {}", a.pictures, a.exchanged)
                 });
                 let tier = tier.map_or("**all**", PromptTier::name);
                 let (category, score) = (category.name(), percent(score));

@@ -43,7 +43,7 @@ impl Strangers {
         Ok(Self { bank, nouns, share })
     }
 
-    /// A drawing in a style, of the same colour where it can be; now and then, for what is drawn.
+    /// In the place of some objects, by lot: a stranger in the object's style and, if it has it, colour.
     fn instead(&self, object: &SceneObject, random: &mut ChaCha8Rng) -> Option<&[u8]> {
         let instead = random::uniform(random) < self.share;
         let noun = self.nouns.get(random::below(random, self.nouns.len().max(1)))?;
