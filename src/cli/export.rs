@@ -1,8 +1,12 @@
-//! `reca export`: checks a model folder and writes it anew, in another precision if wanted.
+//! `reca export`: checks a model folder and writes it anew, in another precision or averaged with others if
+//! wanted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use pollster::block_on;
+use reca::train::ema::interpolate;
+use reca::umm::Umm;
 use reca::weights::{ModelFiles, safetensors};
 use reca::{Error, Result};
 use serde_json::json;
@@ -13,6 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   reca export --model runs/mini --out www/models/mini
   reca export --out mini-f32 --precision f32
+  reca export --model runs/a/model --average runs/b/model runs/c/model --out runs/mean
 
 Writes config.json, model.safetensors, tokenizer.json, preprocessor_config.json and a manifest.json with
 their sizes and sha256. Python opens the weights with safetensors.torch.load_file.";
@@ -27,6 +32,10 @@ pub struct Args {
     /// How the weights are stored
     #[arg(long, value_enum, default_value_t = Precision::F16)]
     precision: Precision,
+    /// Alignments of the same base by other seeds: the generation expert becomes the mean of all (model soups,
+    /// arXiv 2203.05482), which keeps what they learned and loses what was chance
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    average: Vec<PathBuf>,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -48,12 +57,15 @@ pub fn run(args: Args) -> Result<()> {
         let error = Error::bad_input("this is the model itself; choose another folder for --out");
         return Err(error.at(args.out.display()));
     }
-    let pipeline = args.model.open()?;
+    let mut umm = args.model.open()?.umm;
     let precision = match args.precision {
         Precision::F16 => safetensors::Precision::F16,
         Precision::F32 => safetensors::Precision::F32,
     };
-    let weights = pollster::block_on(safetensors::save(&pipeline.umm, precision))?;
+    for (index, other) in args.average.iter().enumerate() {
+        umm = averaged(umm, other, 1.0 / (index + 2) as f32)?;
+    }
+    let weights = block_on(safetensors::save(&umm, precision))?;
     let files = ModelFiles { weights, ..read_model(&folder)? }.with_manifest()?;
     let mut total = 0;
     for (name, bytes) in &files {
@@ -63,4 +75,20 @@ pub fn run(args: Args) -> Result<()> {
     let megabytes = total as f64 / 1e6;
     let value = json!({ "model": folder, "out": args.out, "bytes": total });
     print(args.json, &format!("{}: {} files, {megabytes:.1} MB", args.out.display(), files.len()), &value)
+}
+
+/// `umm` with its generation expert moved by `share` of the way to that of the model in `folder`.
+fn averaged(umm: Umm, folder: &Path, share: f32) -> Result<Umm> {
+    let failed = |e: Error| e.at(folder.display());
+    let other = safetensors::load(umm.clone(), &read_model(folder)?.weights).map_err(failed)?;
+    let rest = Umm { generation: umm.generation.clone(), ..other.clone() };
+    if block_on(safetensors::save(&rest, safetensors::Precision::F32))?
+        != block_on(safetensors::save(&umm, safetensors::Precision::F32))?
+    {
+        let message = "has another base: its tensors outside the generation expert differ; average alignments of \
+                       one base";
+        return Err(failed(Error::bad_input(message)));
+    }
+    let generation = interpolate(umm.generation.clone(), &other.generation, share);
+    Ok(Umm { generation, ..umm })
 }

@@ -1,4 +1,5 @@
-//! How well a model redraws scenes from their understanding embeddings alone.
+//! How well a model redraws scenes from their understanding embeddings alone, and its autoencoder from
+//! their latents.
 
 use image::RgbImage;
 
@@ -6,13 +7,13 @@ use super::{
     check::picture,
     drawing::{BATCH, Progress},
     prompts::{PromptTier, scenes},
-    report::{ReconstructionScore, Report, interval},
+    report::{Fidelity, ReconstructionScore, Report, interval},
     scorer::Scorer,
 };
 use crate::{
     Pipeline, Result,
     flow::sampler::SamplerConfig,
-    image::{psnr, to_tensor},
+    image::{from_tensor, psnr, to_tensor},
     pipeline::Drawing,
     scene::{Engine, Scene, geneval},
 };
@@ -21,17 +22,21 @@ use crate::{
 pub struct Reconstruction {
     pipeline: Pipeline,
     scorer: Scorer,
-    scenes: Vec<(PromptTier, Scene, RgbImage)>,
+    scenes: Vec<Staged>,
     sampler: SamplerConfig,
     seed: u64,
     batch: usize,
     current: Option<(usize, Drawing)>,
     steps: u64,
-    results: Vec<Redrawn>,
+    /// Of each scene, redrawn and through the autoencoder.
+    results: Vec<[Likeness; 2]>,
 }
 
-/// One redrawn scene against its original.
-struct Redrawn {
+/// A scene and its picture.
+type Staged = (PromptTier, Scene, RgbImage);
+
+/// One picture against its original.
+struct Likeness {
     psnr: f64,
     ssim: f64,
     nouns: bool,
@@ -98,42 +103,60 @@ impl Reconstruction {
         if made < steps {
             self.current = Some((count, drawing));
         } else {
-            let redrawn = drawing.images().await?;
-            let found = self.scorer.detect(&redrawn).await?;
             let scenes = &self.scenes[begin..begin + count];
-            for (((_, scene, original), redrawn), found) in scenes.iter().zip(&redrawn).zip(&found) {
-                let [nouns, colours, places] = records(scene)
-                    .map(|record| super::rules::judge(self.scorer.config(), found, &record).correct);
-                let (psnr, ssim) = (psnr(original, redrawn), ssim(original, redrawn));
-                self.results.push(Redrawn { psnr, ssim, nouns, colours, places });
-            }
+            let redrawn = self.compare(scenes, drawing.images().await?).await?;
+            let autoencoder = &self.pipeline.umm.autoencoder;
+            let originals: Vec<_> = scenes.iter().map(|(_, _, picture)| picture.clone()).collect();
+            let latents = autoencoder.encode(to_tensor(&originals, self.pipeline.device()));
+            let decoded = self.compare(scenes, from_tensor(autoencoder.decode(latents)).await?).await?;
+            self.results.extend(redrawn.into_iter().zip(decoded).map(<[Likeness; 2]>::from));
         }
         Ok(Some(Progress { done: self.steps, total: (self.scenes.len() * self.sampler.steps) as u64 }))
+    }
+
+    async fn compare(&self, scenes: &[Staged], pictures: Vec<RgbImage>) -> Result<Vec<Likeness>> {
+        let found = self.scorer.detect(&pictures).await?;
+        let mut all = Vec::new();
+        for (((_, scene, original), picture), found) in scenes.iter().zip(&pictures).zip(&found) {
+            let [nouns, colours, places] = records(scene)
+                .map(|record| super::rules::judge(self.scorer.config(), found, &record).correct);
+            let (psnr, ssim) = (psnr(original, picture), ssim(original, picture));
+            all.push(Likeness { psnr, ssim, nouns, colours, places });
+        }
+        Ok(all)
     }
 
     /// The report on the scenes redrawn so far.
     pub fn report(&self) -> Report {
         let score = |tier: PromptTier| {
-            let scenes = self.scenes.iter().zip(&self.results);
-            let of_tier: Vec<&Redrawn> = scenes.filter(|((t, _, _), _)| *t == tier).map(|(_, r)| r).collect();
-            let mean = |value: fn(&Redrawn) -> f64| {
-                of_tier.iter().map(|result| value(result)).sum::<f64>() / of_tier.len().max(1) as f64
-            };
-            let share = |value: fn(&Redrawn) -> bool| {
-                interval(&[of_tier.iter().map(|result| vec![value(result)]).collect()])
-            };
-            (!of_tier.is_empty()).then(|| ReconstructionScore {
+            let results = self.scenes.iter().zip(&self.results).filter(|((of, _, _), _)| *of == tier);
+            let [redrawn, decoded] =
+                [0, 1].map(|k| results.clone().map(|(_, pair)| &pair[k]).collect::<Vec<_>>());
+            (!redrawn.is_empty()).then(|| ReconstructionScore {
                 tier,
-                scenes: of_tier.len(),
-                psnr: mean(|r| r.psnr),
-                ssim: mean(|r| r.ssim),
-                nouns: share(|r| r.nouns),
-                colours: share(|r| r.colours),
-                places: share(|r| r.places),
+                scenes: redrawn.len(),
+                redrawn: fidelity(&redrawn),
+                autoencoder: fidelity(&decoded),
             })
         };
         let rows = PromptTier::ALL.into_iter().filter_map(score).collect();
         Report { reconstruction: rows, ..Report::default() }
+    }
+}
+
+fn fidelity(pictures: &[&Likeness]) -> Fidelity {
+    let mean = |value: fn(&Likeness) -> f64| {
+        pictures.iter().map(|picture| value(picture)).sum::<f64>() / pictures.len().max(1) as f64
+    };
+    let share = |value: fn(&Likeness) -> bool| {
+        interval(&[pictures.iter().map(|picture| vec![value(picture)]).collect()])
+    };
+    Fidelity {
+        psnr: mean(|p| p.psnr),
+        ssim: mean(|p| p.ssim),
+        nouns: share(|p| p.nouns),
+        colours: share(|p| p.colours),
+        places: share(|p| p.places),
     }
 }
 

@@ -236,7 +236,16 @@ pub struct UnderstandingScore {
 pub struct ReconstructionScore {
     pub tier: PromptTier,
     pub scenes: usize,
-    /// Means; dB, and −1 to 1.
+    #[serde(flatten)]
+    pub redrawn: Fidelity,
+    /// The same scenes through the autoencoder and back: as well as anything can be redrawn.
+    pub autoencoder: Fidelity,
+}
+
+/// How much pictures of scenes are like their originals.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Fidelity {
+    /// Means over pictures; dB, and −1 to 1.
     pub psnr: f64,
     pub ssim: f64,
     /// Scenes whose nouns are there; in their colours; and where they were.
@@ -270,15 +279,21 @@ impl Report {
         if !self.reconstruction.is_empty() {
             writeln!(
                 out,
-                "\n## Reconstruction\n\n| tier | scenes | PSNR, dB | SSIM | nouns, % | and colours, % | and places, % |\n\
-                 |---|---:|---:|---:|---|---|---|"
+                "\n## Reconstruction\n\n| from | tier | scenes | PSNR, dB | SSIM | nouns, % | and colours, % | and places, % |\n\
+                 |---|---|---:|---:|---:|---|---|---|"
             )?;
         }
-        for row in &self.reconstruction {
-            let ReconstructionScore { tier, scenes, psnr, ssim, nouns, colours, places } = row;
+        let from_embeddings = self.reconstruction.iter().map(|row| ("embeddings", row, &row.redrawn));
+        let from_latents = self.reconstruction.iter().map(|row| ("latents", row, &row.autoencoder));
+        for (from, row, Fidelity { psnr, ssim, nouns, colours, places }) in
+            from_embeddings.chain(from_latents)
+        {
             let [nouns, colours, places] = [nouns, colours, places].map(percent);
-            let tier = tier.name();
-            writeln!(out, "| {tier} | {scenes} | {psnr:.2} | {ssim:.3} | {nouns} | {colours} | {places} |")?;
+            let (tier, scenes) = (row.tier.name(), row.scenes);
+            writeln!(
+                out,
+                "| {from} | {tier} | {scenes} | {psnr:.2} | {ssim:.3} | {nouns} | {colours} | {places} |"
+            )?;
         }
         Ok(())
     }

@@ -36,18 +36,44 @@ fn interpolation_stops_on_the_way() {
         let options = ["align", "--out", share, "--learning-rate", "0.01", "--interpolate", share];
         desk.reca(&[&options, &SHORT[..]].concat()).ok();
     }
-    let weights = |folder: &str| {
-        let bytes = fs::read(desk.path(folder).join("model.safetensors")).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let data = file.tensor("generation.layers.0.fc1.weight").unwrap().data().to_vec();
-        data.chunks_exact(2).map(|v| half::f16::from_le_bytes([v[0], v[1]]).to_f32()).collect::<Vec<_>>()
-    };
-    let (base, half, whole) = (weights("0"), weights("0.5/model"), weights("1/model"));
+    let [base, half, whole] = ["0", "0.5/model", "1/model"].map(|folder| a_matrix(&desk, folder));
     assert_ne!(base, whole);
     for ((base, half), whole) in base.iter().zip(&half).zip(&whole) {
         assert!((half - (base + whole) / 2.0).abs() <= 1e-3 * half.abs().max(0.1), "{base} {half} {whole}");
     }
     desk.reca(&["align", "--out", "x", "--interpolate", "1.5"]).fails(2, &["at most 1"]);
+}
+
+#[test]
+fn alignments_of_one_base_are_averaged() {
+    let desk = Desk::new();
+    for seed in ["1", "2", "3"] {
+        let options = ["align", "--out", seed, "--seed", seed, "--learning-rate", "0.01"];
+        desk.reca(&[&options, &SHORT[..]].concat()).ok();
+    }
+    let average = ["export", "--model", "1/model", "--out", "mean/model", "--average"];
+    desk.bare(&[&average[..], &["2/model", "3/model"]].concat()).ok();
+    desk.reca(&["export", "--out", "base"]).ok();
+    let base = fs::read(desk.path("base/model.safetensors")).unwrap();
+    aligned(&desk, "mean", &SafeTensors::deserialize(&base).unwrap());
+
+    let [one, two, three, mean] =
+        ["1/model", "2/model", "3/model", "mean/model"].map(|folder| a_matrix(&desk, folder));
+    for (((one, two), three), mean) in one.iter().zip(&two).zip(&three).zip(&mean) {
+        let expected = (one + two + three) / 3.0;
+        assert!((mean - expected).abs() <= 1e-3 * mean.abs().max(0.1), "{one} {two} {three} {mean}");
+    }
+
+    desk.bare(&["pretrain", "--recipe", "nano", "--device", "cpu", "--steps", "1", "--out", "other"]).ok();
+    desk.bare(&[&average[..], &["other/model"]].concat()).fails(1, &["other/model", "another base"]);
+}
+
+/// A matrix of the generation expert of the model in a folder.
+fn a_matrix(desk: &Desk, folder: &str) -> Vec<f32> {
+    let bytes = fs::read(desk.path(folder).join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let data = file.tensor("generation.layers.0.fc1.weight").unwrap().data().to_vec();
+    data.chunks_exact(2).map(|v| half::f16::from_le_bytes([v[0], v[1]]).to_f32()).collect()
 }
 
 /// The aligned weights in a folder, of which the generation expert's alone must differ from the base's.

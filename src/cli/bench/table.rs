@@ -239,9 +239,9 @@ impl Scores {
             gain: paired(units, base),
             lead: None,
             parts: COLUMNS.map(part).to_vec(),
-            psnr: mean(|score| score.psnr),
-            nouns: mean(|score| score.nouns.mean),
-            colours: mean(|score| score.colours.mean),
+            psnr: mean(|score| score.redrawn.psnr),
+            nouns: mean(|score| score.redrawn.nouns.mean),
+            colours: mean(|score| score.redrawn.colours.mean),
             seconds,
         }
     }
