@@ -270,8 +270,18 @@ test('another model is a choice away, at the same panel', async () => {
   await other.locator('#draw-status').filter({ hasText: /^Drawn/ }).waitFor({ timeout: 60_000 });
   await other.click('#tab-align');
   await other.click('#shipped');
-  await other.locator('#error').filter({ hasText: 'models/tiny/ has no aligned weights' }).waitFor({ timeout: 60_000 });
+  await other.locator('#align-status').filter({ hasText: /^Aligned beforehand/ }).waitFor({ timeout: 60_000 });
+  await other.click('#tab-draw');
+  await other.selectOption('#weights', 'aligned');
+  await other.click('#draw-start');
+  await other.locator('#draw-status').filter({ hasText: /^Drawn/ }).waitFor({ timeout: 60_000 });
   await other.close();
+});
+
+test('weights that a model does not come with are missed by name', async () => {
+  await page.click('#tab-align');
+  await page.click('#shipped');
+  await page.locator('#error').filter({ hasText: 'models/nano/ has no aligned weights' }).waitFor({ timeout: 60_000 });
 });
 
 test('says nothing on the console and asks no other origin', () => {
