@@ -64,8 +64,13 @@ fn alignments_of_one_base_are_averaged() {
         assert!((mean - expected).abs() <= 1e-3 * mean.abs().max(0.1), "{one} {two} {three} {mean}");
     }
 
-    desk.bare(&["pretrain", "--recipe", "nano", "--device", "cpu", "--steps", "1", "--out", "other"]).ok();
-    desk.bare(&[&average[..], &["other/model"]].concat()).fails(1, &["other/model", "another base"]);
+    for seed in ["4", "5"] {
+        let options = ["pretrain", "--recipe", "nano", "--device", "cpu", "--steps", "1", "--seed", seed];
+        desk.bare(&[&options[..], &["--out", seed]].concat()).ok();
+    }
+    desk.bare(&["export", "--model", "4/model", "--average", "5/model", "--out", "x"])
+        .fails(1, &["5/model", "another base"]);
+    assert!(!desk.path("x").exists());
 }
 
 /// A matrix of the generation expert of the model in a folder.
