@@ -324,6 +324,15 @@ fn the_command_writes_its_report() {
     let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!(report["drawing"]["categories"].as_array().unwrap().len(), 5);
     assert_eq!(report["drawing"]["plan_layout"], true);
+    // Nothing is redrawn from embeddings as well as from latents.
+    for row in report["reconstruction"].as_array().unwrap() {
+        let (redrawn, decoded) =
+            (row["psnr"].as_f64().unwrap(), row["autoencoder"]["psnr"].as_f64().unwrap());
+        assert!(decoded > 24.0 && decoded > redrawn + 5.0, "{row}");
+    }
+    assert!(
+        std::fs::read_to_string(out.join("report.md")).unwrap().contains("| latents | natural_only | 1 |")
+    );
     for name in ["report.md", "report.json", "prompts.jsonl", "sheet-position.png"] {
         assert!(out.join(name).is_file(), "{name}");
     }
