@@ -53,8 +53,10 @@ enum Precision {
 
 pub fn run(args: Args) -> Result<()> {
     let folder = args.model.folder()?;
-    if args.out.exists() && args.out.canonicalize().ok() == folder.canonicalize().ok() {
-        let error = Error::bad_input("this is the model itself; choose another folder for --out");
+    let out = args.out.canonicalize().ok();
+    let read = args.average.iter().chain([&folder]);
+    if out.is_some() && read.into_iter().any(|folder| folder.canonicalize().ok() == out) {
+        let error = Error::bad_input("this is a model that is read; choose another folder for --out");
         return Err(error.at(args.out.display()));
     }
     let mut umm = args.model.open()?.umm;
@@ -81,14 +83,13 @@ pub fn run(args: Args) -> Result<()> {
 fn averaged(umm: Umm, folder: &Path, share: f32) -> Result<Umm> {
     let failed = |e: Error| e.at(folder.display());
     let other = safetensors::load(umm.clone(), &read_model(folder)?.weights).map_err(failed)?;
-    let rest = Umm { generation: umm.generation.clone(), ..other.clone() };
-    if block_on(safetensors::save(&rest, safetensors::Precision::F32))?
-        != block_on(safetensors::save(&umm, safetensors::Precision::F32))?
-    {
+    let generation = interpolate(umm.generation.clone(), &other.generation, share);
+    let rest = Umm { generation: umm.generation.clone(), ..other };
+    let bytes = |umm: &Umm| block_on(safetensors::save(umm, safetensors::Precision::F32));
+    if bytes(&rest)? != bytes(&umm)? {
         let message = "has another base: its tensors outside the generation expert differ; average alignments of \
                        one base";
         return Err(failed(Error::bad_input(message)));
     }
-    let generation = interpolate(umm.generation.clone(), &other.generation, share);
     Ok(Umm { generation, ..umm })
 }

@@ -71,6 +71,8 @@ fn alignments_of_one_base_are_averaged() {
     desk.bare(&["export", "--model", "4/model", "--average", "5/model", "--out", "x"])
         .fails(1, &["5/model", "another base"]);
     assert!(!desk.path("x").exists());
+    desk.bare(&["export", "--model", "1/model", "--average", "2/model", "--out", "2/model"])
+        .fails(1, &["2/model: this is a model that is read"]);
 }
 
 /// A matrix of the generation expert of the model in a folder.

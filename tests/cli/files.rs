@@ -80,5 +80,5 @@ fn exported_models_work_as_the_original() {
     let weights = |folder: &str| fs::read(desk.path(folder).join("model.safetensors")).unwrap();
     assert_eq!(weights("half"), weights("again"));
     desk.bare(&["export", "--model", "half", "--out", "./half"])
-        .fails(1, &["half: this is the model itself"]);
+        .fails(1, &["half: this is a model that is read"]);
 }

@@ -73,15 +73,16 @@ export function weights(lab: Lab, changed: () => Promise<void>): (there: boolean
       await (await lab.runtime).takeShipped({
         onProgress: ({ loaded, total }) => (shipped.textContent = `Fetching, ${Math.round((100 * loaded) / total)} %`),
       });
+      shipped.textContent = textContent;
+      ready(true);
+      element('align-recorded', HTMLElement).hidden = true;
+      element('align-status', HTMLElement).textContent = 'Aligned beforehand by RecA, for thousands of steps: the model’s card says how.';
+      chart([], 1);
+      element('chart-note', HTMLElement).textContent = 'None is recorded for weights that were fetched.';
+      await changed();
     } finally {
       Object.assign(shipped, { textContent, disabled: false });
     }
-    ready(true);
-    element('align-recorded', HTMLElement).hidden = true;
-    element('align-status', HTMLElement).textContent = 'Aligned beforehand by RecA, for thousands of steps: the model’s card says how.';
-    chart([], 1);
-    element('chart-note', HTMLElement).textContent = 'None is recorded for weights that were fetched.';
-    await changed();
   });
   void list().catch(() => {});
   return ready;
