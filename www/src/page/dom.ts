@@ -50,6 +50,11 @@ export class Screen {
     this.canvas.ariaLabel = label;
   }
 
+  clear(label: string): void {
+    this.canvas.getContext('2d')?.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    this.canvas.ariaLabel = label;
+  }
+
   /** A PNG file of the picture, `scale` times as large. */
   file(scale: number): Promise<Blob> {
     const large = new OffscreenCanvas(this.canvas.width * scale, this.canvas.height * scale);

@@ -5,10 +5,12 @@ import { Screen, element, make } from './dom';
 const PROMPTS = ['a yellow broccoli', 'a blue teapot', 'a purple pear', 'a pink guitar', 'a red car', 'a dog left of a house'];
 const STEPS = 16;
 
+const notDrawn = (prompt: string, who: Weights) => `${prompt}, ${who}: not drawn yet`;
+
 export class Probes {
   readonly #screens = PROMPTS.map((prompt, index) => {
     const screen = (who: Weights) =>
-      new Screen(make('canvas', { id: `probe-${who}-${index}`, width: 64, height: 64, role: 'img', ariaLabel: `${prompt}, ${who}: not drawn yet` }));
+      new Screen(make('canvas', { id: `probe-${who}-${index}`, width: 64, height: 64, role: 'img', ariaLabel: notDrawn(prompt, who) }));
     return { base: screen('base'), aligned: screen('aligned') };
   });
   readonly #unknown = new Set<number>();
@@ -27,9 +29,10 @@ export class Probes {
     this.#screens[index]?.[who].show(picture, `${PROMPTS[index]}, ${who}`);
   }
 
-  /** Draws all prompts; the base's are drawn once. */
+  /** Draws all prompts; the base's are drawn once. The first drawing takes away what was recorded. */
   async draw(runtime: Runtime, who: Weights, seed: number, signal?: AbortSignal): Promise<void> {
     if (who === 'base' && this.#drawn.has('base')) return;
+    if (!this.#drawn.size) this.#clear();
     for (const [index, prompt] of PROMPTS.entries()) {
       const options = { seed, steps: STEPS, weights: who, preview: 0, ...(signal ? { signal } : {}) };
       try {
@@ -47,5 +50,11 @@ export class Probes {
       }
     }
     this.#drawn.add(who);
+  }
+
+  #clear(): void {
+    for (const [index, prompt] of PROMPTS.entries()) {
+      for (const who of ['base', 'aligned'] as const) this.#screens[index]?.[who].clear(notDrawn(prompt, who));
+    }
   }
 }

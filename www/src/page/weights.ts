@@ -75,7 +75,6 @@ export function weights(lab: Lab, changed: () => Promise<void>): (there: boolean
       });
       shipped.textContent = textContent;
       ready(true);
-      element('align-recorded', HTMLElement).hidden = true;
       element('align-status', HTMLElement).textContent = 'Aligned beforehand by RecA, for thousands of steps: the model’s card says how.';
       chart([], 1);
       element('chart-note', HTMLElement).textContent = 'None is recorded for weights that were fetched.';
