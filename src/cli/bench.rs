@@ -13,7 +13,7 @@ use reca::weights::directory::MANIFEST;
 use reca::{Error, Pipeline, Result};
 
 use self::jobs::Runner;
-use self::plan::{Plan, Row};
+use self::plan::{Made, Plan, Row};
 use self::table::Table;
 use crate::align::CHECKPOINT;
 use crate::common::{ModelArgs, print, read_model, write, write_picture};
@@ -24,7 +24,7 @@ Examples:
   reca bench reca --out table                     # the table of the README: hours
   reca bench reca --out quick --seeds 1 --per-category 20 --pictures 2 -- --steps 100
   reca bench budget --out budget                  # score against steps
-  reca bench reca --out table --rows reca-open sft-sparse
+  reca bench reca --out table --rows reca-open sft-sparse --seeds 3 --mean
 
 Every row is a `reca align` and a `reca eval`, and each is printed as it starts. What follows -- goes to
 every `reca align`. A call may be stopped at any time; the same command goes on. Below --out:
@@ -59,6 +59,9 @@ pub struct Args {
     /// A row more for each of these CLIP and SigLIP checkpoints, called encoder- and its folder's name
     #[arg(long, value_name = "DIR", num_args = 1..)]
     encoder: Vec<PathBuf>,
+    /// For each row a second, the mean of its training seeds' weights (model soups, arXiv 2203.05482)
+    #[arg(long)]
+    mean: bool,
     /// Rows at once, each with its share of the threads
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: u16,
@@ -73,13 +76,17 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let rows = args.plan.rows(&args.rows, &args.encoder)?;
+    if args.mean && args.seeds < 2 {
+        return Err(Error::bad_input("--mean needs --seeds 2 or more"));
+    }
+    let rows = args.plan.rows(&args.rows, &args.encoder, args.mean)?;
     let base = args.model.folder()?;
     fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
     let runner = Runner::new(args.jobs.into())?;
     let jobs = rows.iter().flat_map(|row| (0..row.seeds(args.seeds)).map(move |seed| (row, seed)));
     runner.drive(
         &jobs.collect::<Vec<_>>(),
+        args.seeds,
         |row, seed| row.folder(&args.out, seed).join(table::REPORT).exists(),
         |row, seed| args.row(&runner, &base, row, seed),
     )?;
@@ -105,23 +112,40 @@ impl Args {
         write(&self.out.join("figure.txt"), (prompts.join("\n") + "\n").as_bytes())
     }
 
-    /// Aligns and evaluates one row with one training seed.
+    /// The command that makes a row's model for one training seed; the base has none.
+    fn make(&self, base: &Path, row: &Row, seed: u64) -> Option<Vec<String>> {
+        let text = |path: PathBuf| path.display().to_string();
+        let mut models =
+            row.needs(seed, self.seeds).map(|(row, seed)| text(row.model(&self.out, seed, base)));
+        let first = models.next().unwrap_or_else(|| text(base.to_owned()));
+        let mut command = match &row.made {
+            Made::Given => return None,
+            Made::Aligned(options) => {
+                let mut align = vec!["align".to_owned()];
+                align.extend(options.iter().chain(&self.align).cloned());
+                align.extend(["--seed".to_owned(), seed.to_string()]);
+                align.extend(["--out".to_owned(), text(row.folder(&self.out, seed))]);
+                align
+            }
+            Made::Mean => {
+                let mut export = vec!["export".to_owned(), "--average".to_owned()];
+                export.extend(models);
+                export.extend(["--out".to_owned(), text(row.model(&self.out, seed, base))]);
+                export
+            }
+        };
+        command.extend(["--model".to_owned(), first]);
+        Some(command)
+    }
+
+    /// Makes and evaluates one row with one training seed.
     fn row(&self, runner: &Runner, base: &Path, row: &Row, seed: u64) -> Result<()> {
         let folder = row.folder(&self.out, seed);
         let model = row.model(&self.out, seed, base);
-        let mut commands = Vec::new();
-        if let Some(options) = &row.align {
-            let from = row.parent().map_or(base.to_owned(), |parent| parent.model(&self.out, seed, base));
-            let mut align = vec!["align".to_owned()];
-            align.extend(options.iter().chain(&self.align).cloned());
-            align.extend(["--seed".to_owned(), seed.to_string()]);
-            align.extend(["--model".to_owned(), from.display().to_string()]);
-            align.extend(["--out".to_owned(), folder.display().to_string()]);
-            commands.push(align);
-        }
+        let mut commands = Vec::from_iter(self.make(base, row, seed));
         let mut eval: Vec<String> =
             ["eval", "--json", "--only", "drawing", "reconstruction"].map(str::to_owned).into();
-        if row.align.is_none() {
+        if row.made == Made::Given {
             eval.push("understanding".to_owned());
         }
         if self.as_written {

@@ -46,6 +46,25 @@ fn the_bench_fills_a_table_and_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn the_mean_of_seeds_is_a_row_of_its_own() {
+    let desk = Desk::new();
+    let bench = |seeds: &str| {
+        let small = ["--pictures", "1", "--jobs", "2", "--per-category", "1", "--mean", "--seeds", seeds];
+        let options = [&["bench", "reca", "--out", "o", "--rows", "sft-sparse"][..], &small, &["--"], &FEW];
+        shipped(&desk, &options.concat())
+    };
+    let run = bench("2");
+    assert_eq!(run.err.matches("reca align").count(), 2, "{}", run.err);
+    assert_eq!(run.err.matches("reca export --average").count(), 1, "{}", run.err);
+    let table = run.ok();
+    assert!(table.contains("| captions by the base's own rule: the mean of the seeds' weights |"), "{table}");
+    let bytes = |row: &str| fs::read(desk.path(&format!("o/{row}/model/model.safetensors"))).unwrap();
+    assert!(bytes("sft-sparse-mean-0") != bytes("sft-sparse-0"));
+    assert!(bytes("sft-sparse-mean-0") != bytes("sft-sparse-1"));
+    bench("1").fails(1, &["--mean", "--seeds 2"]);
+}
+
+#[test]
 fn a_probe_set_keeps_the_best_expert() {
     let desk = Desk::new();
     let options = [&["align", "--out", "o", "--probe-every", "1"][..], &FEW].concat();

@@ -30,19 +30,20 @@ impl Runner {
         Ok(Self { program, jobs, threads: (all / jobs).max(1) })
     }
 
-    /// Runs every job, each once the one that it builds on is done; the first error ends what has
+    /// Runs every job, each once those that it builds on are done; the first error ends what has
     /// not begun.
     pub fn drive(
         &self,
         jobs: &[(&Row, u64)],
+        seeds: u64,
         done: impl Fn(&Row, u64) -> bool + Sync,
         run: impl Fn(&Row, u64) -> Result<()> + Sync,
     ) -> Result<()> {
         let (next, stop, failure) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(None));
         let work = || {
             while let Some((row, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                while row.parent().is_some_and(|parent| !done(parent, *seed)) && !stop.load(Ordering::Relaxed)
-                {
+                let waits = || row.needs(*seed, seeds).any(|(needed, seed)| !done(needed, seed));
+                while waits() && !stop.load(Ordering::Relaxed) {
                     thread::sleep(POLL);
                 }
                 if stop.load(Ordering::Relaxed) {

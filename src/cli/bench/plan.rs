@@ -1,5 +1,6 @@
 //! What is measured: rows, each an alignment of the base or of another row.
 
+use std::iter;
 use std::path::{Path, PathBuf, absolute};
 
 use reca::{Error, Result};
@@ -22,16 +23,26 @@ pub struct Row {
     pub name: String,
     /// In words, for the table.
     pub title: String,
-    /// The row that it goes on from; the base if none.
+    /// The row that it goes on from, or is the mean of; the base if none.
     after: Option<Box<Row>>,
-    /// Options of `reca align`; the base itself has none.
-    pub align: Option<Vec<String>>,
+    pub made: Made,
+}
+
+/// Where a row's model comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Made {
+    /// The base itself.
+    Given,
+    /// By `reca align` with these options, once a training seed.
+    Aligned(Vec<String>),
+    /// By `reca export --average` from all training seeds of the row before.
+    Mean,
 }
 
 impl Row {
     fn new(name: &str, title: &str, options: &str) -> Self {
         let options = options.split_whitespace().map(str::to_owned).collect();
-        Self { name: name.to_owned(), title: title.to_owned(), after: None, align: Some(options) }
+        Self { name: name.to_owned(), title: title.to_owned(), after: None, made: Made::Aligned(options) }
     }
 
     /// RecA with the embeddings of another encoder, named by its folder.
@@ -40,8 +51,20 @@ impl Row {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut row =
             Self::new(&format!("encoder-{name}"), &format!("RecA, embeddings of {name}"), "--encoder");
-        row.align.iter_mut().for_each(|options| options.push(path.display().to_string()));
+        if let Made::Aligned(options) = &mut row.made {
+            options.push(path.display().to_string());
+        }
         Ok(row)
+    }
+
+    /// The mean of a row's training seeds.
+    fn mean(&self) -> Self {
+        Self {
+            name: mean_of(&self.name),
+            title: format!("{}: the mean of the seeds' weights", self.title),
+            after: Some(Box::new(self.clone())),
+            made: Made::Mean,
+        }
     }
 
     fn after(self, row: &Row) -> Self {
@@ -52,9 +75,25 @@ impl Row {
         self.after.as_deref()
     }
 
-    /// How many of `seeds` training seeds it has; the base was trained once.
+    /// How many of `seeds` training seeds it has.
     pub fn seeds(&self, seeds: u64) -> u64 {
-        if self.align.is_some() { seeds } else { 1 }
+        if matches!(self.made, Made::Aligned(_)) { seeds } else { 1 }
+    }
+
+    /// The row of RecA that a control is measured against: means against the mean.
+    pub fn rival(&self) -> Option<String> {
+        let rival = match self.made {
+            Made::Given => return None,
+            Made::Aligned(_) => SHOWN.to_owned(),
+            Made::Mean => mean_of(SHOWN),
+        };
+        (self.name != rival).then_some(rival)
+    }
+
+    /// The row and seeds that must be done before seed `seed` of it can begin.
+    pub fn needs(&self, seed: u64, seeds: u64) -> impl Iterator<Item = (&Row, u64)> {
+        let needed = if self.made == Made::Mean { 0..seeds } else { seed..seed + 1 };
+        self.parent().into_iter().flat_map(move |row| needed.clone().map(move |seed| (row, seed)))
     }
 
     pub fn folder(&self, out: &Path, seed: u64) -> PathBuf {
@@ -62,17 +101,23 @@ impl Row {
     }
 
     pub fn model(&self, out: &Path, seed: u64, base: &Path) -> PathBuf {
-        if self.align.is_some() { self.folder(out, seed).join("model") } else { base.to_owned() }
+        if self.made == Made::Given { base.to_owned() } else { self.folder(out, seed).join("model") }
     }
 }
 
+/// The name of the row that is the mean of another.
+pub fn mean_of(name: &str) -> String {
+    format!("{name}-mean")
+}
+
 impl Plan {
-    /// The rows, each after the one that it builds on, and one for each other encoder.
+    /// The rows, each after the one that it builds on, and one for each other encoder; with `means`, each
+    /// that is aligned is followed by the mean of its training seeds.
     ///
     /// # Errors
     /// `bad_input` for a name in `only` that no row has, and for encoders of one name.
-    pub fn rows(self, only: &[String], encoders: &[PathBuf]) -> Result<Vec<Row>> {
-        let base = Row { name: "base".into(), title: "base".into(), after: None, align: None };
+    pub fn rows(self, only: &[String], encoders: &[PathBuf], means: bool) -> Result<Vec<Row>> {
+        let base = Row { name: "base".into(), title: "base".into(), after: None, made: Made::Given };
         let mut rows = vec![base];
         match self {
             Self::Reca => {
@@ -112,9 +157,13 @@ impl Plan {
         let wanted = |row: &Row| {
             let asked = |name: &str| only.iter().any(|other| other == name);
             let builds_on = |other: &Row| asked(&other.name) && other.parent() == Some(row);
-            only.is_empty() || row.align.is_none() || asked(&row.name) || rows.iter().any(builds_on)
+            only.is_empty() || row.made == Made::Given || asked(&row.name) || rows.iter().any(builds_on)
         };
-        Ok(rows.iter().filter(|row| wanted(row)).cloned().collect())
+        let with_mean = |row: &Row| {
+            let mean = (means && row.made != Made::Given).then(|| row.mean());
+            iter::once(row.clone()).chain(mean)
+        };
+        Ok(rows.iter().filter(|row| wanted(row)).flat_map(with_mean).collect())
     }
 }
 
@@ -124,14 +173,29 @@ mod tests {
 
     #[test]
     fn rows_come_with_what_they_build_on() {
-        let names = |only: &[&str]| -> Result<Vec<String>> {
+        let named = |only: &[&str], means| -> Result<Vec<String>> {
             let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
             let encoders = [PathBuf::from("towers/clip")];
-            Ok(Plan::Reca.rows(&only, &encoders)?.into_iter().map(|row| row.name).collect())
+            Ok(Plan::Reca.rows(&only, &encoders, means)?.into_iter().map(|row| row.name).collect())
         };
+        let names = |only| named(only, false);
         assert_eq!(names(&["sft-sparse-reca"]).unwrap(), ["base", "sft-sparse", "sft-sparse-reca"]);
         assert_eq!(names(&["encoder-clip"]).unwrap(), ["base", "encoder-clip"]);
         assert_eq!(names(&[]).unwrap().len(), 10);
+        assert_eq!(named(&["reca-open"], true).unwrap(), ["base", "reca-open", "reca-open-mean"]);
         assert!(names(&["sft"]).unwrap_err().message.contains("sft-sparse"));
+    }
+
+    #[test]
+    fn a_mean_waits_for_every_seed() {
+        let rows = Plan::Reca.rows(&["sft-sparse-reca".into()], &[], true).unwrap();
+        let needs = |name: &str, seed| {
+            let row = rows.iter().find(|row| row.name == name).unwrap();
+            row.needs(seed, 3).map(|(row, seed)| (row.name.clone(), seed)).collect::<Vec<_>>()
+        };
+        let sft = |seed| ("sft-sparse".to_owned(), seed);
+        assert_eq!(needs("sft-sparse-mean", 0), [sft(0), sft(1), sft(2)]);
+        assert_eq!(needs("sft-sparse-reca", 2), [sft(2)]);
+        assert_eq!(needs("sft-sparse", 1), []);
     }
 }

@@ -11,8 +11,7 @@ use reca::{Error, Result};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Row, SHOWN};
-use crate::log::Line;
+use super::plan::Row;
 
 /// What `reca eval` leaves in a row's folder.
 pub const REPORT: &str = "report.json";
@@ -64,7 +63,8 @@ struct Scores {
     by_seed: Vec<f64>,
     /// Overall less the base's, paired by prompt.
     gain: Interval,
-    /// Overall of RecA on the open pool less this row's, paired by prompt; for its controls.
+    /// Overall of RecA on the open pool (of its mean, for means) less this row's, paired by prompt; for its
+    /// controls.
     lead: Option<Interval>,
     /// In the order of [`COLUMNS`]; empty where the world has no such prompts.
     parts: Vec<Option<Interval>>,
@@ -111,10 +111,9 @@ impl Table {
             scores.push(Scores::new(row, &reports, &units, of_base, seconds));
             drawn.push(units);
         }
-        if let Some(reca) = rows.iter().position(|row| row.name == SHOWN) {
-            for ((row, score), units) in rows.iter().zip(&mut scores).zip(&drawn) {
-                score.lead = (row.align.is_some() && row.name != SHOWN).then(|| paired(&drawn[reca], units));
-            }
+        for ((row, score), units) in rows.iter().zip(&mut scores).zip(&drawn) {
+            let reca = row.rival().and_then(|name| rows.iter().position(|row| row.name == name));
+            score.lead = reca.map(|reca| paired(&drawn[reca], units));
         }
         let plan_layout = planned.unwrap_or_default();
         Ok(Self {
@@ -265,8 +264,8 @@ fn trained(folder: &Path) -> f64 {
     let log = fs::read_to_string(folder.join("log.jsonl")).unwrap_or_default();
     log.lines()
         .rev()
-        .find_map(|line| serde_json::from_str::<Line>(line).ok())
-        .map_or(0.0, |line| line.seconds)
+        .find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["seconds"].as_f64())
+        .unwrap_or_default()
 }
 
 /// Names and bytes of a model's tensors outside the generation expert.
