@@ -119,6 +119,16 @@ impl Pipeline {
         self.sampling.clone()
     }
 
+    /// The same, but for what is given.
+    pub fn sampler(&self, steps: Option<usize>, guidance_scale: Option<f32>) -> SamplerConfig {
+        let own = self.sampling();
+        SamplerConfig {
+            steps: steps.unwrap_or(own.steps),
+            guidance_scale: guidance_scale.unwrap_or(own.guidance_scale),
+            ..own
+        }
+    }
+
     /// The device that the model lives on.
     pub fn device(&self) -> &Device {
         &self.device

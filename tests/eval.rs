@@ -51,7 +51,8 @@ fn record(json: &str) -> Metadata {
 fn rules_are_genevals() {
     let mut config = ScorerConfig::of(&Engine::new(mini()).unwrap());
     config.nouns = ["car", "dog", "pear"].map(str::to_owned).to_vec();
-    config.natural = [("pear".to_owned(), vec![Colour::Green])].into();
+    let styles = [("noto".to_owned(), Colour::Green), ("twemoji".to_owned(), Colour::Yellow)];
+    config.natural = [("pear".to_owned(), styles.into())].into();
     let at = |noun, colour, cx, cy| Detection { noun, score: 0.9, colour, cx, cy, size: 20.0 };
     let red_car = at(0, Some(Colour::Red), 16.0, 32.0);
     let blue_car = at(0, Some(Colour::Blue), 48.0, 32.0);
@@ -85,9 +86,17 @@ fn rules_are_genevals() {
         (vec![red_car, dog], include(&both), false, "expected blue dog, found natural"),
         (vec![pear], include(r#"{"class": "zebra", "count": 1}"#), false, "found 0"),
     ] {
-        let verdict = rules::judge(&config, &found, &record(&json));
+        let verdict = rules::judge(&config, &found, &record(&json), "noto");
         assert_eq!(verdict.correct, correct, "{json} {verdict:?}");
         assert!(verdict.reason.contains(reason), "{json} {verdict:?}");
+    }
+    // By nature a thing has the colour of the style that was asked for, and of no other.
+    for (prompt, green) in [("a pear", true), ("a pear, twemoji style", false), ("a pear, oil style", true)] {
+        for colour_asked in ["green", "yellow"] {
+            let record = record(&include(&colour("pear", colour_asked)));
+            let verdict = rules::judge(&config, &[pear], &record, config.style(prompt));
+            assert_eq!(verdict.correct, green == (colour_asked == "green"), "{prompt} {colour_asked}");
+        }
     }
 }
 
@@ -187,7 +196,11 @@ fn scorer_is_not_fooled() {
         ),
     ];
     for (what, spoiled) in spoiled {
-        let prompts: Vec<&Prompt> = singles.iter().map(|(prompt, _)| prompt).take(spoiled.len()).collect();
+        let prompts: Vec<_> = singles
+            .iter()
+            .map(|(prompt, scene)| (prompt, scene.style.as_str()))
+            .take(spoiled.len())
+            .collect();
         let verdicts = block_on(scorer.score(&spoiled, &prompts)).unwrap();
         let fooled = verdicts.iter().filter(|verdict| verdict.correct).count();
         assert!(fooled as f64 <= 0.1 * spoiled.len() as f64, "{what}: {fooled} of {}", spoiled.len());
@@ -229,7 +242,7 @@ fn same_seed_same_numbers_whatever_the_batch() {
     let sampler = SamplerConfig { steps: 6, ..pipeline.sampling() };
     let report = |batch| {
         let prompts = PromptSet::generate(&Engine::new(mini()).unwrap(), 1, 2);
-        let evaluation = Evaluation::new(&pipeline, &scorer, prompts, &[0, 1], sampler.clone()).unwrap();
+        let evaluation = Evaluation::new(&pipeline, &scorer, prompts, 0, 2, sampler.clone()).unwrap();
         let mut evaluation = evaluation.with_batch(batch);
         let (mut calls, mut last) = (0, None);
         while let Some(progress) = block_on(evaluation.advance()).unwrap() {
@@ -276,9 +289,9 @@ fn unknown_words_are_counted() {
 {"tag": "single_object", "include": [{"class": "car", "count": 1}], "prompt": "a photo of a car"}"#;
     let prompts = PromptSet::parse(lines, &Engine::new(mini()).unwrap()).unwrap();
     let config = SamplerConfig { steps: 1, ..pipeline.sampling() };
-    let none = Evaluation::new(&pipeline, &scorer, prompts[..2].to_vec(), &[0], config.clone());
+    let none = Evaluation::new(&pipeline, &scorer, prompts[..2].to_vec(), 0, 1, config.clone());
     assert!(none.err().unwrap().message.contains("zebra"));
-    let mut evaluation = Evaluation::new(&pipeline, &scorer, prompts, &[0], config).unwrap();
+    let mut evaluation = Evaluation::new(&pipeline, &scorer, prompts, 0, 1, config).unwrap();
     while block_on(evaluation.advance()).unwrap().is_some() {}
     let drawing = evaluation.report().drawing.unwrap();
     assert_eq!((drawing.prompts.len(), drawing.skipped.prompts.len()), (1, 2));

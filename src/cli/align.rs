@@ -5,8 +5,9 @@ mod images;
 mod probes;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pollster::block_on;
@@ -232,9 +233,7 @@ pub fn run(args: Args) -> Result<()> {
     });
     if args.fresh {
         let connector = wanted.iter().flat_map(Wanted::files);
-        for path in connector.chain([checkpoint.clone()]).filter(|path| path.exists()) {
-            fs::remove_file(&path).map_err(|e| Error::bad_input(e).at(path.display()))?;
-        }
+        connector.chain([checkpoint.clone()]).try_for_each(|path| remove(&path))?;
     }
     let engine = Engine::new(recipe.world.clone())?;
     let guest = wanted.map(|wanted| Guest::open(&wanted, &pipeline, &recipe, &engine)).transpose()?;
@@ -296,7 +295,7 @@ pub fn run(args: Args) -> Result<()> {
     let mut probes = match args.probe_every {
         Some(_) => {
             let scorer = Scorer::load(&read_scorer(&model.join(FOLDER))?, &args.model.device()?)?;
-            Some(Probes::new(&pipeline, scorer, &engine, &args.out))
+            Some(Probes::new(&pipeline, scorer, &engine, &args.out, checkpoint.exists())?)
         }
         None => None,
     };
@@ -317,9 +316,17 @@ pub fn run(args: Args) -> Result<()> {
     if probes.is_none_or(|probes| probes.is_empty()) {
         save(&moved(&last))?;
     }
-    fs::remove_file(&checkpoint).map_err(|e| Error::bad_input(e).at(checkpoint.display()))?;
+    remove(&checkpoint)?;
     let value = json!({ "model": aligned, "method": method, "images": pictures, "steps": args.steps });
     print(args.json, &aligned.display().to_string(), &value)
+}
+
+/// Removes a file, if there is one.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::bad_input(e).at(path.display())),
+        _ => Ok(()),
+    }
 }
 
 /// The recipe of the world that a model lives in.

@@ -106,12 +106,12 @@ pub struct DrawArgs {
     /// Seed of the first picture's noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Denoising steps
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    steps: u16,
-    /// Classifier-free guidance scale; 1 turns it off
-    #[arg(long, default_value_t = 3.0, value_parser = guidance)]
-    guidance: f32,
+    /// Denoising steps [default: the model's own]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    steps: Option<u16>,
+    /// Classifier-free guidance scale; 1 turns it off [default: the model's own]
+    #[arg(long, value_parser = guidance)]
+    guidance: Option<f32>,
     /// Integrator; heun costs twice as much a step and is more exact
     #[arg(long, value_enum, default_value_t = Integrator::Euler)]
     method: Integrator,
@@ -135,22 +135,12 @@ pub fn guidance(text: &str) -> std::result::Result<f32, String> {
 }
 
 impl DrawArgs {
-    pub fn sampler(&self) -> SamplerConfig {
+    pub fn sampler(&self, pipeline: &Pipeline) -> SamplerConfig {
         let method = match self.method {
             Integrator::Euler => Method::Euler,
             Integrator::Heun => Method::Heun,
         };
-        SamplerConfig {
-            steps: self.steps.into(),
-            guidance_scale: self.guidance,
-            method,
-            ..SamplerConfig::default()
-        }
-    }
-
-    /// Steps of one picture.
-    pub fn steps(&self) -> u64 {
-        self.steps.into()
+        SamplerConfig { method, ..pipeline.sampler(self.steps.map(usize::from), self.guidance) }
     }
 
     /// The picture at the size it is written in.

@@ -18,14 +18,15 @@ use crate::scorer::{read_scorer, world};
 
 const EXAMPLES: &str = "\
 Examples:
-  reca eval --out report                     # 100 prompts a category and tier, 4 seeds each
+  reca eval --out report                     # 100 prompts a category and tier, 4 pictures each
   reca eval --per-category 20 --seeds 1 --only drawing
   reca eval --prompts evaluation_metadata.jsonl --only drawing --out geneval
   reca eval --tiers seen natural_only --json
 
-Prints the report as Markdown. --out also writes report.md, report.json (every verdict with its reason),
-prompts.jsonl (in GenEval's format, so that --prompts reads it again) and sheet-CATEGORY.png (a row a
-prompt, a column a seed, right ones framed green). The same seed gives the same numbers.
+Prints the report as Markdown. --out also writes report.md, report.json (every verdict with its reason and
+each prompt's first seed), prompts.jsonl (in GenEval's format, so that --prompts reads it again) and
+sheet-CATEGORY.png (a row a prompt, right pictures framed green). The same seed gives the same numbers:
+pictures are counted through all prompts, and each is drawn with --seed plus its number.
 
 Tiers: seen; held_pair (noun and colour never captioned together for drawing); natural_only (nouns only
 ever captioned in their natural colour, in another one); held_combination (two nouns never captioned
@@ -38,7 +39,7 @@ pub struct Args {
     /// Prompts a category and tier, and scenes a tier; fewer where the world has not as many
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     per_category: u16,
-    /// Pictures a prompt
+    /// Pictures a prompt, each of another seed than all others
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=100))]
     seeds: u16,
     /// Seed of prompts, scenes and noise
@@ -143,12 +144,7 @@ impl Args {
     }
 
     fn sampler(&self, pipeline: &Pipeline) -> SamplerConfig {
-        let own = pipeline.sampling();
-        SamplerConfig {
-            steps: self.steps.map_or(own.steps, usize::from),
-            guidance_scale: self.guidance.unwrap_or(own.guidance_scale),
-            ..own
-        }
+        pipeline.sampler(self.steps.map(usize::from), self.guidance)
     }
 
     fn prompts(&self, engine: &Engine) -> Result<Vec<Prompt>> {
@@ -168,8 +164,8 @@ fn draw(args: &Args, pipeline: &Pipeline, scorer: &Scorer, engine: &Engine) -> R
     let prompts = args.prompts(engine)?;
     let lines = prompts.iter().map(|prompt| serde_json::to_string(prompt).map_err(Error::internal));
     let lines = lines.collect::<Result<Vec<_>>>()?.join("\n") + "\n";
-    let seeds: Vec<u64> = (0..args.seeds.into()).map(|nth: u64| args.seed.wrapping_add(nth)).collect();
-    let evaluation = Evaluation::new(pipeline, scorer, prompts, &seeds, args.sampler(pipeline))?;
+    let sampler = args.sampler(pipeline);
+    let evaluation = Evaluation::new(pipeline, scorer, prompts, args.seed, args.seeds.into(), sampler)?;
     let mut evaluation = evaluation.with_batch(args.batch.into());
     drive("drawing", || block_on(evaluation.advance()))?;
     let mut report = evaluation.report();

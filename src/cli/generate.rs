@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use image::RgbImage;
 use indicatif::ProgressBar;
+use reca::flow::sampler::SamplerConfig;
 use reca::{Error, Pipeline, Result};
 use serde_json::json;
 
@@ -69,11 +70,13 @@ pub fn run(args: Args) -> Result<()> {
     let all = jobs.len();
     let jobs = drawable(&args, &pipeline, jobs)?;
     let seeds: Vec<u64> = (0..args.seeds.into()).map(|nth| args.draw.seed.wrapping_add(nth)).collect();
-    let bar = progress(args.draw.steps() * (jobs.len() * seeds.len()) as u64);
+    let sampler = args.draw.sampler(&pipeline);
+    let bar = progress((sampler.steps * jobs.len() * seeds.len()) as u64);
     let mut typed = Vec::new();
     for job in &jobs {
         bar.set_message(job.prompt.clone());
-        let pictures = draw(&pipeline, &job.prompt, &seeds, &args.draw, &bar)?;
+        let pictures = draw(&pipeline, &job.prompt, &seeds, &sampler, &bar)?;
+        let pictures: Vec<_> = pictures.iter().map(|picture| args.draw.enlarge(picture)).collect();
         bar.suspend(|| save(&args, job, &seeds, &pictures))?;
         if matches!(job.target, Target::Named(_)) {
             typed.extend(pictures);
@@ -121,22 +124,21 @@ fn drawable(args: &Args, pipeline: &Pipeline, jobs: Vec<Job>) -> Result<Vec<Job>
     Ok(good)
 }
 
-/// Draws one prompt for every seed and enlarges the pictures.
+/// Draws one prompt for every seed.
 fn draw(
     pipeline: &Pipeline,
     prompt: &str,
     seeds: &[u64],
-    draw: &DrawArgs,
+    sampler: &SamplerConfig,
     bar: &ProgressBar,
 ) -> Result<Vec<RgbImage>> {
     let mut pictures = Vec::with_capacity(seeds.len());
     for seeds in seeds.chunks(BATCH) {
-        let mut drawing = pipeline.generate(prompt, seeds, draw.sampler())?;
+        let mut drawing = pipeline.generate(prompt, seeds, sampler.clone())?;
         while drawing.advance() {
             bar.inc(seeds.len() as u64);
         }
-        let drawn = pollster::block_on(drawing.images())?;
-        pictures.extend(drawn.iter().map(|picture| draw.enlarge(picture)));
+        pictures.extend(pollster::block_on(drawing.images())?);
     }
     Ok(pictures)
 }

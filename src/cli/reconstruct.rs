@@ -41,7 +41,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let pictures = args.images.iter().map(|path| read_picture(path)).collect::<Result<Vec<_>>>()?;
     let pipeline = args.model.open()?;
-    let bar = progress(args.draw.steps() * pictures.len() as u64);
+    let bar = progress((args.draw.sampler(&pipeline).steps * pictures.len()) as u64);
     let mut taken = HashSet::new();
     for (path, picture) in args.images.iter().zip(&pictures) {
         bar.set_message(path.display().to_string());
@@ -63,7 +63,7 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn redraw(pipeline: &Pipeline, original: &RgbImage, draw: &DrawArgs, bar: &ProgressBar) -> Result<RgbImage> {
-    let mut drawing = pipeline.reconstruct(pipeline.embed(original), draw.seed, draw.sampler())?;
+    let mut drawing = pipeline.reconstruct(pipeline.embed(original), draw.seed, draw.sampler(pipeline))?;
     while drawing.advance() {
         bar.inc(1);
     }

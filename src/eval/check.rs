@@ -48,11 +48,11 @@ pub async fn accuracy(
     let random = &mut random::stream(seed, TAG);
     let mut found = Vec::new();
     for cell in staged.chunk_by(|(a, _), (b, _)| (a.category, a.tier) == (b.category, b.tier)) {
-        let (prompts, scenes): (Vec<&Prompt>, Vec<&Scene>) = cell.iter().map(|(p, s)| (p, s)).unzip();
-        let pictures = scenes.iter().map(|scene| picture(engine, scene)).collect::<Result<Vec<_>>>()?;
+        let prompts: Vec<(&Prompt, &str)> = cell.iter().map(|(p, scene)| (p, scene.style.as_str())).collect();
+        let pictures = cell.iter().map(|(_, scene)| picture(engine, scene)).collect::<Result<Vec<_>>>()?;
         let verdicts = scorer.score(&pictures, &prompts).await?;
         let (mut asked, mut exchanged) = (Vec::new(), Vec::new());
-        for (prompt, scene) in prompts.iter().zip(&scenes) {
+        for (prompt, (_, scene)) in prompts.iter().zip(cell) {
             if let Some(scene) = exchange(engine, wide, scene, random) {
                 asked.push(*prompt);
                 exchanged.push(picture(wide, &scene)?);
@@ -60,12 +60,15 @@ pub async fn accuracy(
         }
         let strange = scorer.score(&exchanged, &asked).await?;
         let wrong = prompts.iter().zip(&verdicts).filter(|(_, verdict)| !verdict.correct);
-        let refused: Vec<_> =
-            wrong.map(|(prompt, verdict)| (prompt.record.prompt.clone(), verdict.reason.clone())).collect();
-        let mut others = prompts.clone();
-        others.rotate_left(1);
+        let refused: Vec<_> = wrong
+            .map(|((prompt, _), verdict)| (prompt.record.prompt.clone(), verdict.reason.clone()))
+            .collect();
+        // Another's prompt, the picture's own style.
+        let next = prompts.iter().cycle().skip(1);
+        let others: Vec<_> =
+            prompts.iter().zip(next).map(|((_, style), (other, _))| (*other, *style)).collect();
         let foreign = if prompts.len() > 1 { scorer.score(&pictures, &others).await? } else { Vec::new() };
-        let Prompt { category, tier, .. } = prompts[0];
+        let Prompt { category, tier, .. } = prompts[0].0;
         found.push(Accuracy {
             category: *category,
             tier: *tier,

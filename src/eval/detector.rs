@@ -128,7 +128,7 @@ impl Detector {
     }
 }
 
-/// Least score of an object that counts, GenEval's for its own detector.
+/// Least score of an object that counts: that of GenEval, which asks 0.9 where things are counted.
 pub const THRESHOLD: f32 = 0.3;
 
 /// An object found in a picture.

@@ -1,4 +1,4 @@
-//! How well a model draws: prompts × seeds, drawn in batches and scored, a denoising step a call.
+//! How well a model draws: prompts, several pictures each, drawn in batches and scored, a denoising step a call.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use crate::{Error, Pipeline, Result, flow::sampler::SamplerConfig, pipeline::Dra
 pub const BATCH: usize = 32;
 /// Prompts of a category and tier on its contact sheet, and pictures of each.
 const SHOWN: usize = 6;
-const SHOWN_SEEDS: usize = 4;
+const SHOWN_PICTURES: usize = 4;
 
 /// How far an evaluation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -33,10 +33,12 @@ pub struct Evaluation {
     scorer: Scorer,
     prompts: Vec<Prompt>,
     skipped: Skipped,
-    seeds: Vec<u64>,
+    seed: u64,
+    /// Of each prompt.
+    pictures: usize,
     sampler: SamplerConfig,
     batch: usize,
-    /// The batch being drawn: pictures of these numbers, counted through all prompts and seeds.
+    /// The batch being drawn: pictures of these numbers, counted through all prompts.
     current: Option<(Range<usize>, Drawing)>,
     steps: u64,
     verdicts: Vec<Verdict>,
@@ -45,16 +47,18 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Every prompt is drawn once for each seed. Prompts with words that the model or nouns that the
-    /// scorer does not know are left out, and reported.
+    /// Every prompt is drawn so many times, each picture from noise of its own: the first prompt's with
+    /// `seed` and the seeds that follow, the next prompt's with those after them. Prompts with words that
+    /// the model or nouns that the scorer does not know are left out, and reported.
     ///
     /// # Errors
-    /// `bad_input` without seeds, or if no prompt is left.
+    /// `bad_input` for no pictures, or if no prompt is left.
     pub fn new(
         pipeline: &Pipeline,
         scorer: &Scorer,
         prompts: Vec<Prompt>,
-        seeds: &[u64],
+        seed: u64,
+        pictures: usize,
         sampler: SamplerConfig,
     ) -> Result<Self> {
         let (mut known, mut skipped) = (Vec::new(), Skipped::default());
@@ -67,14 +71,13 @@ impl Evaluation {
                 Err(error) => skipped.add(&prompt, vec![error.message]),
             }
         }
-        if known.is_empty() || seeds.is_empty() {
+        if known.is_empty() || pictures == 0 {
             let words: Vec<_> = skipped.words.keys().cloned().collect();
             return Err(Error::bad_input(format!(
-                "nothing to draw: {} prompts left, {} skipped (unknown: {}), {} seeds",
+                "nothing to draw: {} prompts left, {} skipped (unknown: {}), {pictures} pictures each",
                 known.len(),
                 skipped.prompts.len(),
-                words.join(", "),
-                seeds.len()
+                words.join(", ")
             )));
         }
         Ok(Self {
@@ -82,7 +85,8 @@ impl Evaluation {
             scorer: scorer.clone(),
             prompts: known,
             skipped,
-            seeds: seeds.to_vec(),
+            seed,
+            pictures,
             sampler,
             batch: BATCH,
             current: None,
@@ -103,14 +107,14 @@ impl Evaluation {
     /// # Errors
     /// Those of drawing and reading pictures.
     pub async fn advance(&mut self) -> Result<Option<Progress>> {
-        let total = self.prompts.len() * self.seeds.len();
+        let total = self.prompts.len() * self.pictures;
         let (range, mut drawing) = match self.current.take() {
             Some(current) => current,
             None if self.verdicts.len() == total => return Ok(None),
             None => {
                 let range = self.verdicts.len()..(self.verdicts.len() + self.batch).min(total);
                 let prompts: Vec<_> = range.clone().map(|n| self.prompt(n).record.prompt.as_str()).collect();
-                let seeds: Vec<_> = range.clone().map(|n| self.seeds[n % self.seeds.len()]).collect();
+                let seeds: Vec<_> = range.clone().map(|n| self.seed_of(n)).collect();
                 let drawing = self.pipeline.generate_many(&prompts, &seeds, self.sampler.clone())?;
                 (range, drawing)
             }
@@ -122,7 +126,9 @@ impl Evaluation {
             self.current = Some((range, drawing));
         } else {
             let pictures = drawing.images().await?;
-            let prompts: Vec<_> = range.clone().map(|n| self.prompt(n)).collect();
+            let style = |prompt: &Prompt| self.scorer.config().style(&prompt.record.prompt);
+            let prompts = range.clone().map(|n| self.prompt(n));
+            let prompts: Vec<_> = prompts.map(|prompt| (prompt, style(prompt))).collect();
             let verdicts = self.scorer.score(&pictures, &prompts).await?;
             self.verdicts.extend(verdicts);
             let shown: Vec<_> = range.zip(pictures).filter(|(n, _)| self.is_shown(*n)).collect();
@@ -132,15 +138,19 @@ impl Evaluation {
     }
 
     fn prompt(&self, number: usize) -> &Prompt {
-        &self.prompts[number / self.seeds.len()]
+        &self.prompts[number / self.pictures]
+    }
+
+    fn seed_of(&self, number: usize) -> u64 {
+        self.seed.wrapping_add(number as u64)
     }
 
     /// Whether the picture of that number is on its category's contact sheet.
     fn is_shown(&self, number: usize) -> bool {
-        let (at, seed) = (number / self.seeds.len(), number % self.seeds.len());
+        let (at, nth) = (number / self.pictures, number % self.pictures);
         let own = &self.prompts[at];
         let alike = |prompt: &&Prompt| (prompt.category, prompt.tier) == (own.category, own.tier);
-        seed < SHOWN_SEEDS && self.prompts[..at].iter().filter(alike).count() < SHOWN
+        nth < SHOWN_PICTURES && self.prompts[..at].iter().filter(alike).count() < SHOWN
     }
 
     /// Prompts that are drawn, not skipped.
@@ -154,16 +164,17 @@ impl Evaluation {
 
     /// Prompts that are finished.
     pub fn finished(&self) -> usize {
-        self.verdicts.len() / self.seeds.len()
+        self.verdicts.len() / self.pictures
     }
 
     /// Verdicts on the prompts that are finished.
     pub fn results(&self) -> Vec<PromptResult> {
-        let results = self.prompts.iter().zip(self.verdicts.chunks_exact(self.seeds.len()));
-        let result = |(prompt, verdicts): (&Prompt, &[Verdict])| PromptResult {
+        let results = self.prompts.iter().zip(self.verdicts.chunks_exact(self.pictures)).enumerate();
+        let result = |(at, (prompt, verdicts)): (usize, (&Prompt, &[Verdict]))| PromptResult {
             prompt: prompt.record.prompt.clone(),
             category: prompt.category,
             tier: prompt.tier,
+            seed: self.seed_of(at * self.pictures),
             verdicts: verdicts.to_vec(),
         };
         results.map(result).collect()
@@ -173,18 +184,18 @@ impl Evaluation {
     pub fn report(&self) -> Report {
         let (results, skipped) = (self.results(), self.skipped.clone());
         let drawing =
-            DrawingReport::new(results, &self.seeds, &self.sampler, self.pipeline.plans_layout(), skipped);
+            DrawingReport::new(results, self.pictures, &self.sampler, self.pipeline.plans_layout(), skipped);
         Report { drawing: Some(drawing), ..Report::default() }
     }
 
-    /// A contact sheet a category: a row a prompt, a column a seed; right pictures have a green
-    /// frame, wrong ones a red one.
+    /// A contact sheet a category: a row a prompt with its pictures; right ones have a green frame,
+    /// wrong ones a red one.
     pub fn sheets(&self) -> Vec<(Category, RgbImage)> {
         let sheet = |category: Category| {
             let numbers: Vec<_> =
                 self.shown.keys().copied().filter(|n| self.prompt(*n).category == category).collect();
             let side = self.pipeline.config.image_size as u32 * ZOOM + 2 * FRAME;
-            let columns = self.seeds.len().min(SHOWN_SEEDS);
+            let columns = self.pictures.min(SHOWN_PICTURES);
             let rows = numbers.len() / columns.max(1);
             let mut sheet = RgbImage::new(side * columns as u32, side * rows as u32);
             for (place, number) in numbers.iter().enumerate() {

@@ -118,8 +118,9 @@ impl Reconstruction {
         let found = self.scorer.detect(&pictures).await?;
         let mut all = Vec::new();
         for (((_, scene, original), picture), found) in scenes.iter().zip(&pictures).zip(&found) {
-            let [nouns, colours, places] = records(scene)
-                .map(|record| super::rules::judge(self.scorer.config(), found, &record).correct);
+            let [nouns, colours, places] = records(scene).map(|record| {
+                super::rules::judge(self.scorer.config(), found, &record, &scene.style).correct
+            });
             let (psnr, ssim) = (psnr(original, picture), ssim(original, picture));
             all.push(Likeness { psnr, ssim, nouns, colours, places });
         }

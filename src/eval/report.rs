@@ -122,7 +122,8 @@ pub struct DrawingReport {
     /// Categories without a prompt: the world has no such scenes, or they were not asked for.
     pub absent: Vec<Category>,
     pub skipped: Skipped,
-    pub seeds: Vec<u64>,
+    /// Of each prompt.
+    pub pictures: usize,
     pub steps: usize,
     pub guidance_scale: f32,
     pub method: &'static str,
@@ -142,12 +143,14 @@ pub struct Score {
     pub score: Interval,
 }
 
-/// One prompt's verdicts, in the order of the seeds.
+/// One prompt's verdicts, in the order of its pictures.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PromptResult {
     pub prompt: String,
     pub category: Category,
     pub tier: PromptTier,
+    /// Of the first picture's noise; the others have those that follow.
+    pub seed: u64,
     pub verdicts: Vec<Verdict>,
 }
 
@@ -172,7 +175,7 @@ impl Skipped {
 impl DrawingReport {
     pub fn new(
         prompts: Vec<PromptResult>,
-        seeds: &[u64],
+        pictures: usize,
         sampler: &SamplerConfig,
         plan_layout: bool,
         skipped: Skipped,
@@ -207,7 +210,7 @@ impl DrawingReport {
             tiers,
             categories,
             skipped,
-            seeds: seeds.to_vec(),
+            pictures,
             steps: sampler.steps,
             guidance_scale: sampler.guidance_scale,
             method: match sampler.method {
@@ -301,14 +304,13 @@ impl Report {
 
 impl DrawingReport {
     fn write_markdown(&self, out: &mut String, scorer: &[Accuracy]) -> std::fmt::Result {
-        let Self { steps, guidance_scale, method, seeds, .. } = self;
+        let Self { steps, guidance_scale, method, pictures, .. } = self;
         let planned = if self.plan_layout { "layouts planned" } else { "prompts as written" };
         writeln!(
             out,
-            "## Drawing\n\n{} prompts, {} seeds each, {steps} {method} steps, guidance {guidance_scale}, {planned}. \
+            "## Drawing\n\n{} prompts, {pictures} pictures each, {steps} {method} steps, guidance {guidance_scale}, {planned}. \
              Overall is the unweighted mean over categories.\n",
-            self.prompts.len(),
-            seeds.len()
+            self.prompts.len()
         )?;
         writeln!(
             out,

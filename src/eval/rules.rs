@@ -11,13 +11,14 @@ use crate::scene::{
     layout::relations,
 };
 
-/// Judges the objects of a picture (the surest first) by a prompt's record.
-pub fn judge(config: &ScorerConfig, found: &[Detection], record: &Metadata) -> Verdict {
+/// Judges the objects of a picture in a style (the surest first) by a prompt's record.
+pub fn judge(config: &ScorerConfig, found: &[Detection], record: &Metadata, style: &str) -> Verdict {
+    let natural = Natural { config, style };
     let mut reasons = Vec::new();
     let mut matched: Vec<Option<Vec<&Detection>>> = Vec::new();
     for required in &record.include {
         let group = of_class(config, found, &required.class);
-        match fits(config, &group, required, &matched) {
+        match fits(natural, &group, required, &matched) {
             Ok(()) => {
                 matched.push(Some(group.into_iter().take(required.count as usize).collect()));
             }
@@ -43,7 +44,7 @@ fn of_class<'a>(config: &ScorerConfig, found: &'a [Detection], class: &str) -> V
 
 /// Whether the objects of a class meet a requirement; `Err` says what is amiss.
 fn fits(
-    config: &ScorerConfig,
+    natural: Natural,
     group: &[&Detection],
     required: &Requirement,
     matched: &[Option<Vec<&Detection>>],
@@ -55,9 +56,9 @@ fn fits(
     }
     let group = &group[..wanted];
     if let Some(colour) = color {
-        let right = group.iter().filter(|object| has_colour(config, object, *colour)).count();
+        let right = group.iter().filter(|object| natural.colour(object) == Some(*colour)).count();
         if right < wanted {
-            let seen: Vec<_> = group.iter().map(|object| colour_words(config, object)).collect();
+            let seen: Vec<_> = group.iter().map(|object| natural.words(object)).collect();
             return Err(format!("expected {colour} {class}, found {}", seen.join(" and ")));
         }
     }
@@ -75,25 +76,25 @@ fn fits(
     Ok(())
 }
 
-/// Whether an object is of a colour; one that was not recoloured is of those it has by nature.
-pub fn has_colour(config: &ScorerConfig, object: &Detection, colour: Colour) -> bool {
-    match object.colour {
-        Some(found) => found == colour,
-        None => natural(config, object).contains(&colour),
+/// The colours of things that were not recoloured.
+#[derive(Clone, Copy)]
+struct Natural<'a> {
+    config: &'a ScorerConfig,
+    style: &'a str,
+}
+
+impl Natural<'_> {
+    /// The colour of an object; of one that was not recoloured the one that it has by nature in this style.
+    fn colour(self, object: &Detection) -> Option<Colour> {
+        let natural = || {
+            let styles = self.config.natural.get(self.config.nouns.get(object.noun)?)?;
+            styles.get(self.style).copied()
+        };
+        object.colour.or_else(natural)
     }
-}
 
-fn natural<'a>(config: &'a ScorerConfig, object: &Detection) -> &'a [Colour] {
-    let noun = config.nouns.get(object.noun);
-    noun.and_then(|noun| config.natural.get(noun)).map_or(&[], Vec::as_slice)
-}
-
-fn colour_words(config: &ScorerConfig, object: &Detection) -> String {
-    match object.colour {
-        Some(colour) => colour.to_string(),
-        None => {
-            let names: Vec<_> = natural(config, object).iter().map(|colour| colour.name()).collect();
-            format!("natural ({})", names.join(", "))
-        }
+    fn words(self, object: &Detection) -> String {
+        let colour = self.colour(object).map_or("unknown", Colour::name);
+        if object.colour.is_some() { colour.to_owned() } else { format!("natural ({colour})") }
     }
 }

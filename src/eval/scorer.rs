@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Error, Result,
     image::{fit, to_tensor},
-    scene::{Colour, Engine, SIZE},
+    scene::{Colour, Engine, SIZE, caption::style_word},
     umm::config::VisionConfig,
     weights::{
         Manifest,
@@ -35,9 +35,11 @@ pub struct ScorerConfig {
     pub model_type: String,
     /// What it can tell apart, in the order of its outputs.
     pub nouns: Vec<String>,
-    /// The colours that a noun has by nature in any of its styles: an object that was not
-    /// recoloured counts as being of these.
-    pub natural: BTreeMap<String, Vec<Colour>>,
+    /// The styles that it knows; a prompt that names none means the first.
+    pub styles: Vec<String>,
+    /// The colour that a noun has by nature in each style: an object that was not recoloured counts as
+    /// being of this one.
+    pub natural: BTreeMap<String, BTreeMap<String, Colour>>,
     pub vision: VisionConfig,
 }
 
@@ -46,17 +48,13 @@ impl ScorerConfig {
     pub fn of(engine: &Engine) -> Self {
         let world = engine.world();
         let natural = |noun: &String| {
-            let mut colours: Vec<Colour> = Vec::new();
-            for style in &world.styles {
-                let bank = engine.bank();
-                let named = bank.natural_colour(noun, style).or_else(|| bank.modal_colour(noun, style));
-                colours.extend(named.filter(|colour| !colours.contains(colour)));
-            }
-            (noun.clone(), colours)
+            let colour = |style: &String| Some((style.clone(), engine.bank().modal_colour(noun, style)?));
+            (noun.clone(), world.styles.iter().filter_map(colour).collect())
         };
         Self {
             model_type: MODEL_TYPE.to_owned(),
             nouns: world.nouns.clone(),
+            styles: world.styles.clone(),
             natural: world.nouns.iter().map(natural).collect(),
             vision: VisionConfig {
                 stem_channels: [32, 64],
@@ -82,10 +80,19 @@ impl ScorerConfig {
         let VisionConfig { hidden_size, num_attention_heads, stem_channels: [a, b], .. } = config.vision;
         let grouped = [a, b, hidden_size].iter().all(|size| *size > 0 && size.is_multiple_of(8));
         let headed = num_attention_heads > 0 && hidden_size.is_multiple_of(num_attention_heads);
-        if config.nouns.is_empty() || !grouped || !headed {
-            return Err(bad("sizes must be multiples of 8 and of the heads, nouns not empty".into()));
+        if config.nouns.is_empty() || config.styles.is_empty() || !grouped || !headed {
+            return Err(bad(
+                "sizes must be multiples of 8 and of the heads, nouns and styles not empty".into()
+            ));
         }
         Ok(config)
+    }
+
+    /// The style that a prompt names, else the first.
+    pub fn style(&self, prompt: &str) -> &str {
+        let mut words = prompt.split(|letter: char| !letter.is_alphanumeric());
+        let named = words.find_map(|word| self.styles.iter().find(|style| style_word(style) == word));
+        named.or(self.styles.first()).map_or("", String::as_str)
     }
 }
 
@@ -173,21 +180,19 @@ impl Scorer {
         Ok(found)
     }
 
-    /// Judges pictures, each by its prompt.
+    /// Judges pictures, each by its prompt and the style that it is to have.
     ///
     /// # Errors
     /// `bad_input` if there are not as many prompts as pictures.
-    pub async fn score(&self, images: &[RgbImage], prompts: &[&Prompt]) -> Result<Vec<Verdict>> {
+    pub async fn score(&self, images: &[RgbImage], prompts: &[(&Prompt, &str)]) -> Result<Vec<Verdict>> {
         if images.len() != prompts.len() {
             let (pictures, prompts) = (images.len(), prompts.len());
             return Err(Error::bad_input(format!("{pictures} pictures for {prompts} prompts")));
         }
         let found = self.detect(images).await?;
-        Ok(found.iter().zip(prompts).map(|(found, prompt)| self.judge(found, prompt)).collect())
-    }
-
-    /// Judges what was found in a picture.
-    pub fn judge(&self, found: &[Detection], prompt: &Prompt) -> Verdict {
-        rules::judge(&self.config, found, &prompt.record)
+        let judged = found.iter().zip(prompts);
+        Ok(judged
+            .map(|(found, (prompt, style))| rules::judge(&self.config, found, &prompt.record, style))
+            .collect())
     }
 }

@@ -14,7 +14,6 @@ use super::{
 use crate::{
     Error, Result,
     eval::{self, Category, Interval, PromptSet, PromptTier, Scorer, ScorerFiles, report::PromptResult},
-    flow::sampler::SamplerConfig,
 };
 
 /// What to evaluate; what is left out has its default.
@@ -25,7 +24,7 @@ pub struct EvaluateOptions {
     pub per_category: u64,
     /// Pictures a prompt, 1 to 4. Default 1.
     pub seeds: u64,
-    /// Of prompts and noise: the same seed gives the same numbers. Default 0.
+    /// Of prompts and of the first picture's noise: the same seed gives the same numbers. Default 0.
     pub seed: u64,
     /// Default `base`.
     pub weights: Weights,
@@ -187,15 +186,10 @@ impl Runtime {
         }
         let scorer = self.scorer.borrow().clone();
         let scorer = scorer.ok_or_else(|| Error::bad_input("no scorer is opened yet"))?;
-        let own = model.sampling();
-        let sampler = SamplerConfig {
-            steps: options.steps.unwrap_or(own.steps),
-            guidance_scale: options.guidance.unwrap_or(own.guidance_scale),
-            ..own
-        };
+        let sampler = model.sampler(options.steps, options.guidance);
         let prompts = PromptSet::even(self.engine()?.as_ref(), options.seed, options.per_category as usize);
-        let seeds: Vec<u64> = (0..options.seeds).map(|nth| options.seed.wrapping_add(nth)).collect();
-        let evaluation = eval::Evaluation::new(&model, &scorer, prompts, &seeds, sampler)?;
-        Ok(Evaluation(evaluation.with_batch(seeds.len())))
+        let pictures = options.seeds as usize;
+        let evaluation = eval::Evaluation::new(&model, &scorer, prompts, options.seed, pictures, sampler)?;
+        Ok(Evaluation(evaluation.with_batch(pictures)))
     }
 }

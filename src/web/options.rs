@@ -8,7 +8,7 @@ use tsify::{Ts, Tsify};
 use web_sys::ImageData;
 
 use super::types::picture;
-use crate::{Error, Result, flow::sampler::SamplerConfig};
+use crate::{Error, Result};
 
 /// What a loaded model is.
 #[derive(Serialize, Tsify)]
@@ -40,7 +40,7 @@ pub enum Weights {
     Aligned,
 }
 
-/// How to draw; what is left out has the sampler's default.
+/// How to draw; what is left out has its default.
 #[derive(Deserialize, Tsify)]
 #[serde(default, rename_all = "camelCase")]
 pub struct DrawOptions {
@@ -50,10 +50,10 @@ pub struct DrawOptions {
     pub count: u64,
     /// Default `base`.
     pub weights: Weights,
-    /// Denoising steps, 1 to 1000. Default 20.
-    pub steps: usize,
-    /// Strength of classifier-free guidance; 1 turns it off. Default 3.
-    pub guidance: f32,
+    /// Denoising steps, 1 to 1000. Default: the model's own.
+    pub steps: Option<usize>,
+    /// Strength of classifier-free guidance; 1 turns it off. Default: the model's own.
+    pub guidance: Option<f32>,
     /// Draws the prompt as it is written; else, if the model's config.json has `plan_layout`, two things
     /// that it joins by "and" get places by lot. Default false.
     pub as_written: bool,
@@ -61,8 +61,7 @@ pub struct DrawOptions {
 
 impl Default for DrawOptions {
     fn default() -> Self {
-        let SamplerConfig { steps, guidance_scale, .. } = SamplerConfig::default();
-        Self { seed: 0, count: 1, weights: Weights::Base, steps, guidance: guidance_scale, as_written: false }
+        Self { seed: 0, count: 1, weights: Weights::Base, steps: None, guidance: None, as_written: false }
     }
 }
 
@@ -81,11 +80,6 @@ impl DrawOptions {
     /// One seed a picture.
     pub fn seeds(&self) -> Vec<u64> {
         (0..self.count).map(|offset| self.seed.wrapping_add(offset)).collect()
-    }
-
-    pub fn sampler(&self) -> SamplerConfig {
-        let Self { steps, guidance, .. } = *self;
-        SamplerConfig { steps, guidance_scale: guidance, ..SamplerConfig::default() }
     }
 }
 

@@ -146,7 +146,8 @@ impl Runtime {
         if options.as_written {
             model = Rc::new(model.as_written());
         }
-        Ok(Drawing::new(model.generate(prompt, &options.seeds(), options.sampler())?))
+        let sampler = model.sampler(options.steps, options.guidance);
+        Ok(Drawing::new(model.generate(prompt, &options.seeds(), sampler)?))
     }
 
     /// Starts redrawing an image from its understanding embeddings alone; `count` must be 1.
@@ -178,7 +179,8 @@ impl Runtime {
 impl Runtime {
     fn redraw(&self, embeddings: Tensor<3>, options: &DrawOptions) -> Result<Drawing> {
         let model = self.model(options.weights)?;
-        Ok(Drawing::new(model.reconstruct(embeddings, options.seed, options.sampler())?))
+        let sampler = model.sampler(options.steps, options.guidance);
+        Ok(Drawing::new(model.reconstruct(embeddings, options.seed, sampler)?))
     }
 
     pub(super) fn base(&self) -> Result<Rc<Pipeline>> {

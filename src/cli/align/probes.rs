@@ -10,9 +10,10 @@ use reca::umm::generation::Generation;
 use reca::{Error, Pipeline, Result};
 use serde::{Deserialize, Serialize};
 
+use super::remove;
 use crate::drive::write_whole;
 
-/// Seed of the prompts, apart from those of `reca eval`.
+/// Seed of the prompts. Of a category's few prompts `reca eval` has the same.
 const SEED: u64 = 0x70_0b_e5;
 /// Prompts a category and tier.
 const PER_CATEGORY: usize = 8;
@@ -45,13 +46,24 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// Keeps the looks in `out/probes.jsonl`, and goes on from those that a run left there.
-    pub fn new(pipeline: &Pipeline, scorer: Scorer, engine: &Engine, out: &Path) -> Self {
+    /// Keeps the looks in `out/probes.jsonl`; a run that goes on has those that it left there.
+    pub fn new(
+        pipeline: &Pipeline,
+        scorer: Scorer,
+        engine: &Engine,
+        out: &Path,
+        goes_on: bool,
+    ) -> Result<Self> {
         let prompts = PromptSet::generate(engine, SEED, PER_CATEGORY);
         let path = out.join("probes.jsonl");
-        let earlier = fs::read_to_string(&path).unwrap_or_default();
-        let looks = earlier.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        Self { pipeline: pipeline.clone(), scorer, prompts, path, looks }
+        let mut looks = Vec::new();
+        if goes_on {
+            let earlier = fs::read_to_string(&path).unwrap_or_default();
+            looks.extend(earlier.lines().filter_map(|line| serde_json::from_str(line).ok()));
+        } else {
+            remove(&path)?;
+        }
+        Ok(Self { pipeline: pipeline.clone(), scorer, prompts, path, looks })
     }
 
     /// Whether nothing was looked at.
@@ -65,7 +77,7 @@ impl Probes {
         let pipeline = self.pipeline.with_generation(generation.clone());
         let sampler = pipeline.sampling();
         let mut evaluation =
-            Evaluation::new(&pipeline, &self.scorer, self.prompts.clone(), &[SEED], sampler)?;
+            Evaluation::new(&pipeline, &self.scorer, self.prompts.clone(), SEED, 1, sampler)?;
         while block_on(evaluation.advance())?.is_some() {}
         let overall = evaluation.report().drawing.map_or(0.0, |drawing| drawing.overall.mean);
         let best = self.looks.iter().all(|look| look.overall < overall);
