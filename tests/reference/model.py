@@ -385,7 +385,7 @@ class Umm(nn.Module):
             nn.init.normal_(table, std=0.02)
         c = self.connector
         c.merge.weight.copy_(torch.eye(c.merge.out_features).repeat(1, 4) / 4)
-        for layer in self.understanding.layers:     # binding depends on it: docs/recipe.md, "Initial weights"
+        for layer in self.understanding.layers:     # binding depends on it: docs/recipe.md, "The understanding expert"
             layer.proj.weight.mul_(RESIDUAL_SCALE)
             layer.fc2.weight.mul_(RESIDUAL_SCALE)
             layer.qkv.weight.unflatten(0, (3, -1))[1] = layer.qkv.weight.unflatten(0, (3, -1))[0]
