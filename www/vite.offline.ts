@@ -5,7 +5,7 @@ import type { Plugin } from 'vite';
 
 const TEMPLATE = 'src/service-worker.js';
 /** Fetched and kept when they are first asked for, not before: large, or not wanted by all. */
-const LATER = /^models\/|\.wasm$|^recorded\/|\.gzip$/;
+const LATER = /^models\/|\.wasm$|\.gzip$/;
 
 export function offline(): Plugin {
   return {

@@ -1,5 +1,6 @@
-/** What a first visit fetches, and what comes only when somebody aligns. */
+/** What a first visit fetches, what comes only when somebody aligns, and that versions are not mixed. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
@@ -9,8 +10,9 @@ import { serve } from './server.mjs';
 
 /** Bytes of a first visit over the wire, the model's among them. */
 const MOST = 12_000_000;
-const LATER = '/lab/models/mini/latent_encoder.safetensors.gzip';
-const ALIGNED = 'aligned.safetensors.gzip';
+const MINI = '/lab/models/mini/';
+const LATER = `${MINI}latent_encoder.safetensors.gzip`;
+const ALIGNED = 'aligned.safetensors';
 const DIST = new URL('../../www/dist/', import.meta.url);
 
 let server, browser, page, said;
@@ -36,7 +38,7 @@ test('a first visit stays small', async (t) => {
   t.diagnostic(`${bytes} bytes in ${sent.length} files`);
   assert.ok(sent.some(([name]) => name.endsWith('.wasm')) && sent.some(([name]) => name.endsWith('model.safetensors.gzip')));
   assert.ok(bytes <= MOST, sent.sort((a, b) => b[1] - a[1]).slice(0, 8).join(' '));
-  assert.ok(!server.asked().includes(LATER));
+  assert.ok(!server.asked().some((path) => path === LATER || path === `${MINI}${ALIGNED}.gzip`));
 });
 
 /** Bytes of a file as hosts send it. */
@@ -62,10 +64,10 @@ test('what only alignment needs comes with the first one, checked', async () => 
       } catch ({ code, message }) {
         return { code, message };
       }
-    }, '/lab/models/mini/');
+    }, MINI);
   const { code, message } = await run();
   assert.equal(code, 'weights_hash');
-  assert.match(message, /^latent_encoder\.safetensors has 1000 bytes, the manifest says \d+/);
+  assert.match(message, /^latent_encoder\.safetensors has 1000 bytes, the manifest says \d+.*reload the page/);
   overrides.delete(LATER);
   const { losses, bytes } = await run();
   assert.ok(losses.length === 2 && losses.every((loss) => loss > 0 && loss < 1), `${losses}`);
@@ -73,10 +75,23 @@ test('what only alignment needs comes with the first one, checked', async () => 
   assert.ok(Math.abs(bytes - whole.length) < 10_000, `${bytes} of ${whole.length}`);
 });
 
+const take = () => page.evaluate(() => runtime.takeShipped().catch(({ code, message }) => ({ code, message })));
+
+test('weights that fit the server’s model of now, and not the loaded one, are refused', async () => {
+  const bytes = readFileSync(new URL(`models/mini/${ALIGNED}`, DIST));
+  const manifest = JSON.parse(readFileSync(new URL('models/mini/manifest.json', DIST)));
+  bytes[bytes.length - 1] ^= 1;
+  manifest.later[ALIGNED].sha256 = createHash('sha256').update(bytes).digest('hex');
+  overrides.set(`${MINI}${ALIGNED}.gzip`, gzipSync(bytes, { level: 1 }));
+  overrides.set(`${MINI}manifest.json`, Buffer.from(JSON.stringify(manifest)));
+  const { code, message } = await take();
+  assert.equal(code, 'weights_hash');
+  assert.match(message, /^aligned\.safetensors has sha256 .*reload the page if its model has changed on the server$/);
+  overrides.clear();
+});
+
 test('weights aligned beforehand come when they are asked for, checked, and draw otherwise', async () => {
-  assert.ok(!server.asked().some((path) => path.endsWith(ALIGNED)));
-  overrides.set(`/lab/models/mini/${ALIGNED}`, gzipSync(Buffer.alloc(1000)));
-  const take = () => page.evaluate(() => runtime.takeShipped().catch(({ code, message }) => ({ code, message })));
+  overrides.set(`${MINI}${ALIGNED}.gzip`, gzipSync(Buffer.alloc(1000)));
   const { code, message } = await take();
   assert.equal(code, 'weights_hash');
   assert.match(message, /^aligned\.safetensors has 1000 bytes, the manifest says \d+/);
@@ -93,6 +108,36 @@ test('weights aligned beforehand come when they are asked for, checked, and draw
   });
   const apart = base.reduce((sum, value, i) => sum + Math.abs(value - aligned[i]), 0) / base.length;
   assert.ok(apart > 2, `${apart}`);
+});
+
+test('a file of another version is not kept for offline, and a version that is not there whole not installed', async () => {
+  const [name, other] = ['models/mini/sprites.png', Buffer.from('of another version')];
+  const get = () =>
+    page.evaluate(async (name) => {
+      const size = (await (await fetch(name)).arrayBuffer()).byteLength;
+      const kept = async () => (await (await caches.open('reca')).keys()).some(({ url }) => url.includes(name));
+      for (let look = 0; look < 50 && !(await kept()); look++) await new Promise((resolve) => setTimeout(resolve, 20));
+      return [size, await kept()];
+    }, name);
+  overrides.set(`/lab/${name}`, other);
+  assert.deepEqual(await get(), [other.length, false]);
+  overrides.clear();
+  assert.deepEqual(await get(), [readFileSync(new URL(name, DIST)).length, true]);
+  const script = readFileSync(new URL('service-worker.js', DIST), 'utf8');
+  overrides.set('/lab/service-worker.js', Buffer.from(script.replace(/("icon.svg":")\w{16}/, '$1ffffffffffffffff')));
+  const [ended, kept] = await page.evaluate(async () => {
+    const registration = await navigator.serviceWorker.ready;
+    const ended = new Promise((resolve) => {
+      registration.addEventListener('updatefound', () => {
+        const { installing } = registration;
+        installing.addEventListener('statechange', () => resolve(installing.state));
+      });
+    });
+    await registration.update().catch(() => {});
+    return [await ended, (await (await caches.open('reca')).keys()).some(({ url }) => url.includes('icon.svg'))];
+  });
+  overrides.clear();
+  assert.deepEqual([ended, kept], ['redundant', true]);
 });
 
 test('says nothing on the console', () => assert.deepEqual(said, []));

@@ -1,5 +1,6 @@
-/** Odd picture files, and a browser whose storage is full. */
+/** Odd picture files, and a browser whose storage or memory is full. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 
 import { launch, open } from './browser.mjs';
@@ -9,9 +10,10 @@ import { serve } from './server.mjs';
 const MODEL = '/lab/models/nano/';
 
 let server, browser, page, said;
+const overrides = new Map();
 
 before(async () => {
-  server = await serve();
+  server = await serve(overrides);
   browser = await launch();
   ({ page, said } = await open(browser.context, `${server.origin}/blank/`));
   await page.evaluate(async (model) => {
@@ -90,15 +92,91 @@ test('a text that calls itself a PNG is refused', async () => {
 
 test('with full storage it trains on, without checkpoints, and keeps nothing', async () => {
   const session = await fill(page);
-  const { codes, kept } = await page.evaluate(async () => {
+  const { codes, why, kept } = await page.evaluate(async () => {
     const codes = [];
+    let why = '';
     const options = { steps: 2, batch: 2, checkpoint: 1, publish: 2 };
-    for await (const { unsaved } of runtime.align({ pool: 'open', seed: 1, from: 0, count: 2 }, options)) codes.push(unsaved?.code);
-    return { codes, kept: await runtime.keep('mine').catch(({ code }) => code) };
+    for await (const { unsaved } of runtime.align({ pool: 'open', seed: 1, from: 0, count: 2 }, options)) {
+      codes.push(unsaved?.code);
+      why = unsaved?.message;
+    }
+    return { codes, why, kept: await runtime.keep('mine').catch(({ code }) => code) };
   });
   await session.detach();
   assert.deepEqual([codes, kept], [['quota', 'quota'], 'quota']);
+  assert.match(why, /^the browser's storage is full/);
 });
+
+test('a file that another tab is writing is told apart from full storage', async () => {
+  const failed = await page.evaluate(async (model) => {
+    const { files } = await (await fetch(`${model}manifest.json`)).json();
+    const name = `mine.${files['model.safetensors'].sha256.slice(0, 16)}.kept.new`;
+    const script = `(async () => {
+      const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('reca', { create: true });
+      await (await folder.getFileHandle('${name}', { create: true })).createSyncAccessHandle();
+      postMessage('writing');
+    })()`;
+    const tab = new Worker(URL.createObjectURL(new Blob([script])));
+    await new Promise((resolve) => (tab.onmessage = resolve));
+    const failed = await runtime.keep('mine').catch(({ code, message }) => ({ code, message }));
+    tab.terminate();
+    return failed;
+  }, MODEL);
+  assert.deepEqual(failed, { code: 'busy', message: 'another tab is storing the same; close it' });
+});
+
+/** Pages of 64 KiB that the program may have in all, so that a file of `TOO_LARGE` bytes finds no room. */
+const PAGES = 1024;
+const TOO_LARGE = 80 * 2 ** 20;
+
+test('a program that ran out of memory is ended, and an alignment starts another', async () => {
+  const program = '/pkg/dist/cpu/reca_bg.wasm';
+  overrides.set(program, limited(readFileSync(new URL(`../..${program}`, import.meta.url)), PAGES));
+  const failures = await page.evaluate(
+    async ([model, size]) => {
+      const { Runtime } = await import('/pkg/dist/runtime.js');
+      globalThis.small = await Runtime.create({ backend: 'cpu' });
+      await small.load(model);
+      await small.openWorld(model);
+      const failed = (call) => call.then(() => null, ({ code, message }) => [code, message]);
+      return [await failed(small.embed(new Uint8Array(size))), await failed(small.scenes())];
+    },
+    [MODEL, TOO_LARGE],
+  );
+  overrides.clear();
+  const [first, later] = failures;
+  assert.equal(first?.[0], 'internal');
+  assert.match(first[1], /^the program broke down \(unreachable\)/);
+  assert.deepEqual(later, first);
+  const [losses, scenes] = await page.evaluate(async () => {
+    const losses = [];
+    const options = { steps: 2, batch: 2, checkpoint: 0 };
+    for await (const { loss } of small.align({ pool: 'open', seed: 1, from: 0, count: 2 }, options)) losses.push(loss);
+    const scenes = await small.scenes();
+    small.dispose();
+    return [losses, scenes.length];
+  });
+  assert.deepEqual([losses.length, scenes], [2, 1]);
+});
+
+/** A program whose memory may not grow above so many pages. */
+function limited(wasm, pages) {
+  const number = (at) => {
+    let [value, shift] = [0, 0];
+    for (; wasm[at] & 128; at++, shift += 7) value |= (wasm[at] & 127) << shift;
+    return [value | (wasm[at] << shift), at + 1];
+  };
+  const written = (value) => (value < 128 ? [value] : [(value & 127) | 128, ...written(value >> 7)]);
+  // The sections come after eight bytes; the fifth kind is the memory's: one, from so many pages to so many.
+  for (let at = 8; ; ) {
+    const [size, from] = number(at + 1);
+    if (wasm[at] === 5) {
+      const memory = [1, 1, ...written(number(from + 2)[0]), ...written(pages)];
+      return Buffer.concat([wasm.subarray(0, at), Buffer.from([5, memory.length, ...memory]), wasm.subarray(from + size)]);
+    }
+    at = from + size;
+  }
+}
 
 test('with full storage the page works, uncached', async () => {
   const other = await browser.context.newPage();

@@ -170,6 +170,7 @@ test('makes the same scenes again, with their captions', async () => {
   assert.match(scenes[0][0][0], /^[a-z, ]+$/);
   const captions = await page.evaluate(async () => (await runtime.scenes({ nouns: ['dog'], count: 12 })).map(({ caption }) => caption));
   assert.ok(captions.every((caption) => /dog/.test(caption) && !/ of | above | below /.test(caption)), `${captions}`);
+  assert.equal((await code(() => runtime.scenes({ seed: 1.5 }))).message, 'seed is 1.5, expected a whole number, 0 or more');
   const unknown = await code(() => runtime.scenes({ nouns: ['dogg'] }));
   assert.deepEqual([unknown.code, unknown.message], ['bad_input', 'the world has no noun "dogg"; did you mean "dog"?']);
 });
@@ -310,6 +311,50 @@ test('aligned weights go out and come back in', async () => {
   });
   assert.ok(distance(before, after) <= 3 && size > 100_000);
   assert.equal((await code(() => runtime.import(new Uint8Array(9)))).code, 'weights_format');
+});
+
+test('what is kept, and a run that was interrupted, belong to their base', async () => {
+  const found = await page.evaluate(
+    async ([url, scenes, options]) => {
+      for await (const { step } of runtime.align(scenes, { ...options, publish: 2, checkpoint: 2 })) if (step === 2) break;
+      await runtime.keep('mine');
+      const names = ['manifest.json', 'config.json', 'tokenizer.json', 'preprocessor_config.json', 'model.safetensors'];
+      const bytes = async (name) => new Uint8Array(await (await fetch(url + name)).arrayBuffer());
+      const files = Object.fromEntries(await Promise.all(names.map(async (name) => [name, await bytes(name)])));
+      const other = await Runtime.create({ backend: 'cpu' });
+      await other.openWorld(url);
+      const look = async () => [await other.kept(), (await other.stored())?.options.steps];
+      const failed = (call) => call.then(() => null, ({ code, message }) => [code, message]);
+      const unloaded = await failed(other.kept());
+      await other.load(files);
+      const same = await look();
+      // As after a training anew: all shapes are the same.
+      const weights = files['model.safetensors'];
+      weights[weights.length - 1] ^= 1;
+      const manifest = JSON.parse(new TextDecoder().decode(files['manifest.json']));
+      const sha256 = new Uint8Array(await crypto.subtle.digest('SHA-256', weights));
+      manifest.files['model.safetensors'].sha256 = Array.from(sha256, (byte) => byte.toString(16).padStart(2, '0')).join('');
+      files['manifest.json'] = new TextEncoder().encode(JSON.stringify(manifest));
+      await other.load(files);
+      const retrained = await look();
+      const taken = await failed(other.take('mine'));
+      const resumed = await failed(other.align(scenes, { ...options, resume: true }).next());
+      other.dispose();
+      const own = [await runtime.kept(), (await runtime.stored()).options.steps];
+      await runtime.discard('mine');
+      await runtime.forget();
+      return { unloaded, same, retrained, taken, resumed, own };
+    },
+    [MODEL, SCENES, OPTIONS],
+  );
+  assert.deepEqual(found, {
+    unloaded: ['bad_input', 'no model is loaded yet'],
+    same: [['mine'], OPTIONS.steps],
+    retrained: [[], undefined],
+    taken: ['bad_input', 'nothing is kept of this model under the name mine'],
+    resumed: ['bad_input', 'no checkpoint of this model is stored'],
+    own: [['mine'], OPTIONS.steps],
+  });
 });
 
 test('aligned weights may be taken a part of the way', async () => {

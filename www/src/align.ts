@@ -4,19 +4,21 @@ import { type Failure, RecaError, failure } from './error';
 import type { AlignOptions, AlignPictures, AlignRun, AlignStep, Progress } from './protocol';
 import * as store from './store';
 
-const CHECKPOINT = 'alignment.safetensors';
-const RUN = 'alignment.json';
+/** Files of the run on a base that was interrupted. */
+const checkpointOf = (base: string) => `alignment.${base}.safetensors`;
+const runOf = (base: string) => `alignment.${base}.json`;
 /** Pictures that the frozen half reads between looks at the signal. */
 const CHUNK = 8;
 /** What the base was taught to draw, for `lambdaT2i`. */
 const CAPTIONED = { pool: 'drawing', seed: 2, from: 0 } as const;
 type CaptionedScenes = typeof CAPTIONED & { count: number };
 
-let current: Alignment | null = null;
+let current: { alignment: Alignment; base: string } | null = null;
 
 /** Reads the pictures and begins; with `resume`, goes on from the stored checkpoint. */
 export async function begin(
   runtime: Runtime,
+  base: string,
   run: AlignRun,
   resume: boolean,
   signal: AbortSignal,
@@ -45,12 +47,12 @@ export async function begin(
   const [pictures, own] = collections as [Pictures, Pictures?];
   const alignment = runtime.align(pictures, own, { ...run.options } as AlignOptions);
   if (resume) {
-    const bytes = await store.read(CHECKPOINT);
-    if (!bytes) throw new RecaError('bad_input', 'no checkpoint is stored');
+    const bytes = await store.read(checkpointOf(base));
+    if (!bytes) throw new RecaError('bad_input', 'no checkpoint of this model is stored');
     alignment.resume(bytes);
   }
-  current = alignment;
-  if (!('files' in run.pictures)) await store.save(RUN, new TextEncoder().encode(JSON.stringify(run))).catch(() => {});
+  current = { alignment, base };
+  if (!('files' in run.pictures)) await store.save(runOf(base), new TextEncoder().encode(JSON.stringify(run))).catch(() => {});
   return { step: Number(alignment.made), steps: Number(alignment.steps) };
 }
 
@@ -77,34 +79,33 @@ async function add(
 /** One step; `publish` makes what is learned the aligned weights, `save` stores a checkpoint. */
 export async function step(publish: boolean, save: boolean): Promise<AlignStep> {
   if (!current) throw new RecaError('bad_input', 'no alignment is under way');
+  const { alignment, base } = current;
   const begun = performance.now();
-  const { step, loss, learningRate } = (await current.step()) as { step: number; loss: number; learningRate: number };
+  const { step, loss, learningRate } = (await alignment.step()) as { step: number; loss: number; learningRate: number };
   const ms = performance.now() - begun;
-  if (publish) current.publish();
+  if (publish) alignment.publish();
   let unsaved: Failure | null = null;
   if (save) {
-    try {
-      await store.save(CHECKPOINT, await current.checkpoint());
-    } catch (thrown) {
-      unsaved = failure(thrown);
-    }
+    const checkpoint = await alignment.checkpoint();
+    unsaved = await store.save(checkpointOf(base), checkpoint).then(() => null, failure);
   }
-  return { step: Number(step), steps: Number(current.steps), loss, learningRate, ms, unsaved };
+  return { step: Number(step), steps: Number(alignment.steps), loss, learningRate, ms, unsaved };
 }
 
 export function end(): void {
-  current?.free();
+  const ended = current;
   current = null;
+  ended?.alignment.free();
 }
 
-/** The run of which a checkpoint is stored, or null. */
-export async function stored(): Promise<AlignRun | null> {
-  const [run, checkpoint] = await Promise.all([store.read(RUN), store.list('.safetensors')]);
-  if (!run || !checkpoint.includes('alignment')) return null;
+/** The run on a base of which a checkpoint is stored, or null. */
+export async function stored(base: string): Promise<AlignRun | null> {
+  const [run, checkpoint] = await Promise.all([store.read(runOf(base)), store.list(checkpointOf(base))]);
+  if (!run || !checkpoint.length) return null;
   return JSON.parse(new TextDecoder().decode(run)) as AlignRun;
 }
 
-export async function forget(): Promise<void> {
-  await store.remove(CHECKPOINT);
-  await store.remove(RUN);
+export async function forget(base: string): Promise<void> {
+  await store.remove(checkpointOf(base));
+  await store.remove(runOf(base));
 }

@@ -40,5 +40,8 @@ export function failure(thrown: unknown): Failure {
   if (thrown instanceof DOMException && thrown.name === 'AbortError') {
     return { code: 'aborted', message: 'cancelled' };
   }
+  if (thrown instanceof WebAssembly.RuntimeError) {
+    return { code: 'internal', message: `the program broke down (${thrown.message}), often for want of memory; start it anew` };
+  }
   return { code: 'internal', message: thrown instanceof Error ? thrown.message : String(thrown) };
 }

@@ -2,8 +2,9 @@
 import { RecaError, failure } from './error';
 import type { ModelFiles, Progress } from './protocol';
 
-const MANIFEST = 'manifest.json';
-const FILES = ['config.json', 'tokenizer.json', 'preprocessor_config.json', 'model.safetensors'];
+export const MANIFEST = 'manifest.json';
+const WEIGHTS = 'model.safetensors';
+const FILES = ['config.json', 'tokenizer.json', 'preprocessor_config.json', WEIGHTS];
 
 /** What only alignment needs, where a directory has it apart. */
 const LATER = ['latent_encoder.safetensors'];
@@ -16,7 +17,7 @@ const WORLD = ['world.json', 'sprites.png'];
 
 /** The folder of what judges drawings, and its files. */
 const SCORER = 'scorer/';
-const SCORER_FILES = [MANIFEST, 'config.json', 'model.safetensors'];
+const SCORER_FILES = [MANIFEST, 'config.json', WEIGHTS];
 
 interface Manifest {
   files: Entries;
@@ -24,46 +25,55 @@ interface Manifest {
 }
 
 /** `gzip` is the size of `NAME.gzip`, where the host has the file compressed too. */
-type Entries = Record<string, { size: number; gzip?: number }>;
+type Entries = Record<string, { size: number; sha256: string; gzip?: number }>;
 
 type OnProgress = (progress: Progress) => void;
 
 /** What describing and drawing need. */
-export function download(base: string, signal: AbortSignal, onProgress: OnProgress): Promise<ModelFiles> {
-  return listed(base, FILES, ({ files }) => files, signal, onProgress);
+export async function download(base: string, signal: AbortSignal, onProgress: OnProgress): Promise<ModelFiles> {
+  const manifest = await fetchBytes(new URL(MANIFEST, folder(base)), signal, () => {});
+  return listed(base, manifest, FILES, parse(manifest).files, signal, onProgress);
 }
 
-/** What the manifest lists as `later`. */
-export function downloadLater(base: string, signal: AbortSignal, onProgress: OnProgress): Promise<ModelFiles> {
-  return listed(base, LATER, ({ later }) => later ?? {}, signal, onProgress);
+/** What the manifest of a loaded model lists as `later`. The server's may be another one's by now. */
+export function downloadLater(base: string, manifest: Uint8Array, signal: AbortSignal): Promise<ModelFiles> {
+  return listed(base, manifest, LATER, parse(manifest).later ?? {}, signal, () => {});
 }
 
-/** Weights that were aligned beforehand. */
-export function downloadAligned(base: string, signal: AbortSignal, onProgress: OnProgress): Promise<ModelFiles> {
-  const entries = ({ later = {} }: Manifest) => {
-    if (ALIGNED.every((name) => name in later)) return later;
-    throw new RecaError('bad_input', `${base} has no aligned weights; align the model here, or import some`);
-  };
-  return listed(base, ALIGNED, entries, signal, onProgress);
+/** Weights that were aligned beforehand, of a loaded model. */
+export async function downloadAligned(
+  base: string,
+  manifest: Uint8Array,
+  signal: AbortSignal,
+  onProgress: OnProgress,
+): Promise<ModelFiles> {
+  const { later = {} } = parse(manifest);
+  if (ALIGNED.every((name) => name in later)) return listed(base, manifest, ALIGNED, later, signal, onProgress);
+  throw new RecaError('bad_input', `${base} has no aligned weights; align the model here, or import some`);
+}
+
+/** What tells a loaded model's base from any other: the beginning of its weights' sha256. */
+export function baseOf(manifest: Uint8Array): string {
+  const { [WEIGHTS]: weights } = parse(manifest).files;
+  if (weights) return weights.sha256.slice(0, 16);
+  throw new RecaError('weights_format', `${MANIFEST} does not list ${WEIGHTS}`);
 }
 
 async function listed(
   base: string,
+  manifest: Uint8Array,
   names: string[],
-  entriesOf: (manifest: Manifest) => Entries,
+  entries: Entries,
   signal: AbortSignal,
   onProgress: OnProgress,
 ): Promise<ModelFiles> {
-  const directory = folder(base);
-  const manifest = await fetchBytes(new URL(MANIFEST, directory), signal, () => {});
-  const entries = entriesOf(parse(manifest));
   const bytesOf = (name: string) => entries[name]?.gzip ?? entries[name]?.size ?? 0;
   const total = names.reduce((sum, name) => sum + bytesOf(name), 0);
   const files: ModelFiles = { [MANIFEST]: manifest };
   let loaded = 0;
   for (const name of names) {
     const compressed = entries[name]?.gzip !== undefined;
-    const url = new URL(compressed ? `${name}.gzip` : name, directory);
+    const url = new URL(compressed ? `${name}.gzip` : name, folder(base));
     const bytes = await fetchBytes(url, signal, (count) => {
       loaded += count;
       onProgress({ loaded, total });

@@ -144,9 +144,9 @@ export class Runtime {
   }
 
   /** Makes pictures with their captions; the same range is always the same pictures. */
-  scenes(range: Partial<SceneRange> = {}, { signal }: Cancellable = {}): Promise<Scene[]> {
-    const whole: SceneRange = { pool: 'open', seed: 0, from: 0, count: 1, ...range };
-    return this.#connection.call('scenes', { range: whole }, { signal });
+  async scenes(range: Partial<SceneRange> = {}, { signal }: Cancellable = {}): Promise<Scene[]> {
+    const all = counted({ pool: 'open', seed: 0, from: 0, count: 1, ...range });
+    return this.#connection.call('scenes', { range: all }, { signal });
   }
 
   /** Answers a question about an image. */
@@ -200,7 +200,7 @@ export class Runtime {
     pictures: AlignPictures,
     { publish = 10, checkpoint = 10, resume = false, signal, onProgress, ...options }: AligningOptions = {},
   ): AsyncGenerator<AlignStep, void, void> {
-    const run: AlignRun = { pictures, options };
+    const run: AlignRun = { pictures: 'files' in pictures ? pictures : counted(pictures), options };
     const due = (every: number, step: number, steps: number) => every > 0 && (step % every === 0 || step === steps);
     let restarts = 0;
     let saved = resume;
@@ -246,7 +246,7 @@ export class Runtime {
     }
   }
 
-  /** The alignment of which a checkpoint is stored on this machine, or null. */
+  /** The alignment of the loaded model of which a checkpoint is stored on this machine, or null. */
   stored({ signal }: Cancellable = {}): Promise<AlignRun | null> {
     return this.#connection.call('alignStored', {}, { signal });
   }
@@ -256,12 +256,12 @@ export class Runtime {
     return this.#connection.call('alignForget', {}, { signal });
   }
 
-  /** Stores the aligned weights on this machine under a name; `take` makes them the aligned ones again. */
+  /** Stores the loaded model's aligned weights on this machine under a name; `take` makes them the aligned ones again. */
   keep(name: string, { signal }: Cancellable = {}): Promise<void> {
     return this.#connection.call('keep', { name: plain(name) }, { signal });
   }
 
-  /** Names of the weights that are kept. */
+  /** Names of the weights that are kept of the loaded model; those of another base are not among them. */
   kept({ signal }: Cancellable = {}): Promise<string[]> {
     return this.#connection.call('kept', {}, { signal });
   }
@@ -272,7 +272,7 @@ export class Runtime {
 
   /**
    * Fetches the aligned weights that come with the model, `aligned.safetensors` in its folder, and takes
-   * them as the aligned ones. A folder without them fails with `network`.
+   * them as the aligned ones. A folder without them fails with `bad_input`.
    */
   async takeShipped({ onProgress, signal }: LoadOptions = {}): Promise<void> {
     return this.#connection.call('takeShipped', {}, { onProgress, signal });
@@ -354,6 +354,15 @@ export class Runtime {
 function plain(name: string): string {
   if (/^[\w][\w .-]{0,59}$/.test(name)) return name;
   throw new RecaError('bad_input', 'a name has 1 to 60 letters, digits, spaces, dots or dashes');
+}
+
+/** A range whose numbers are such as the data engine counts by. */
+function counted(range: SceneRange): SceneRange {
+  for (const name of ['seed', 'from', 'count'] as const) {
+    if (Number.isSafeInteger(range[name]) && range[name] >= 0) continue;
+    throw new RecaError('bad_input', `${name} is ${range[name]}, expected a whole number, 0 or more`);
+  }
+  return range;
 }
 
 function resolved(source: string | URL | ModelFiles): string | ModelFiles {

@@ -32,7 +32,8 @@ export function serve<C extends CallList<C>>(handlers: Handlers<C>, isFatal: (er
         post({ type: 'done', id, value });
       } catch (thrown) {
         const error = failure(thrown);
-        if (isFatal(error)) post({ type: 'fatal', error });
+        // A trap leaves the program in the middle of a call.
+        if (thrown instanceof WebAssembly.RuntimeError || isFatal(error)) post({ type: 'fatal', error });
         else post({ type: 'failed', id, error });
       } finally {
         controllers.delete(id);

@@ -8,18 +8,38 @@ const ROOT = new URL('./', self.location.href);
 /** Where a file's bytes of this version are kept. */
 const key = (name) => new URL(`${name}?sha256=${FILES[name]}`, ROOT).href;
 
-async function fresh(name) {
+const kept = async (name) => (await caches.open(CACHE)).match(key(name));
+const fetched = (name) => fetch(new URL(name, ROOT), { cache: 'no-cache' });
+
+/** Keeps a file as the server sends it, if it is this version's; says whether it is. */
+async function keep(name, sent) {
+  const bytes = await sent.arrayBuffer();
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+  const sha256 = Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  if (!sent.ok || !sha256.startsWith(FILES[name])) return false;
   const cache = await caches.open(CACHE);
-  const kept = await cache.match(key(name));
-  if (kept) return kept;
-  const answer = await fetch(new URL(name, ROOT), { cache: 'no-cache' });
   // Where storage is full the page goes on, online.
-  if (answer.ok) await cache.put(key(name), answer.clone()).catch(() => {});
-  return answer;
+  await cache.put(key(name), new Response(bytes, sent)).catch(() => {});
+  return true;
+}
+
+/** Without a file of its own a version is not installed, and the one before stays. */
+async function ready(name) {
+  if ((await kept(name)) || (await keep(name, await fetched(name)))) return;
+  throw new Error(`the server has another version of ${name}`);
+}
+
+/** The kept file, or the server's, which the page need not wait for to be kept. */
+async function answer(name, event) {
+  const there = await kept(name);
+  if (there) return there;
+  const sent = await fetched(name);
+  event.waitUntil(keep(name, sent.clone()));
+  return sent;
 }
 
 self.addEventListener('install', (event) => {
-  event.waitUntil(Promise.all(NOW.map(fresh)).then(() => self.skipWaiting()));
+  event.waitUntil(Promise.all(NOW.map(ready)).then(() => self.skipWaiting()));
 });
 
 self.addEventListener('activate', (event) => {
@@ -37,5 +57,5 @@ self.addEventListener('fetch', (event) => {
   const url = new URL(event.request.url);
   if (event.request.method !== 'GET' || !url.href.startsWith(ROOT.href)) return;
   const name = url.pathname.slice(ROOT.pathname.length) || 'index.html';
-  if (name in FILES) event.respondWith(fresh(name));
+  if (name in FILES) event.respondWith(answer(name, event));
 });

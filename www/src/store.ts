@@ -2,13 +2,16 @@
 import { RecaError, failure } from './error';
 
 const FOLDER = 'reca';
+/** The name of what a browser throws whose storage is full. */
+const FULL = 'QuotaExceededError';
 
 async function folder(): Promise<FileSystemDirectoryHandle> {
   const root = await navigator.storage.getDirectory();
   return root.getDirectoryHandle(FOLDER, { create: true });
 }
 
-/** Writes a file anew; fails with `quota` where it does not fit or nothing may be stored. */
+/** Writes a file anew; fails with `quota` where it does not fit or nothing may be stored, with `busy` where another
+ * tab is writing it. */
 export async function save(name: string, bytes: Uint8Array): Promise<void> {
   try {
     // First whole under another name, so that a crash leaves the old file.
@@ -17,14 +20,17 @@ export async function save(name: string, bytes: Uint8Array): Promise<void> {
     const access = await (file as unknown as { createSyncAccessHandle(): Promise<Access> }).createSyncAccessHandle();
     try {
       access.truncate(0);
-      if (access.write(bytes, { at: 0 }) < bytes.length) throw new Error('the storage is full');
+      if (access.write(bytes, { at: 0 }) < bytes.length) throw new DOMException('the file is cut off', FULL);
       access.flush();
     } finally {
       access.close();
     }
     await (file as unknown as { move(name: string): Promise<void> }).move(name);
   } catch (thrown) {
-    throw new RecaError('quota', `${name} could not be stored: ${failure(thrown).message}`);
+    const { name: why } = thrown as Error;
+    if (why === FULL) throw new RecaError('quota', "the browser's storage is full; discard what is kept, or free some space");
+    if (why === 'NoModificationAllowedError') throw new RecaError('busy', 'another tab is storing the same; close it');
+    throw new RecaError('quota', `the browser does not store it: ${failure(thrown).message}`);
   }
 }
 

@@ -3,14 +3,11 @@
 import type * as Wasm from '@reca/web/cpu';
 import * as align from './align';
 import { type Artefact, type Opened, open } from './artefact';
-import { type Failure, RecaError } from './error';
-import { download, downloadAligned, downloadLater, downloadScorer, downloadWorld } from './model';
+import { type Failure, RecaError, failure } from './error';
+import { MANIFEST, baseOf, download, downloadAligned, downloadLater, downloadScorer, downloadWorld } from './model';
 import type { Calls, Frame, ModelFiles, Progress, Weights } from './protocol';
 import { type Handlers, post, serve } from './serve';
 import * as store from './store';
-
-/** What the names of kept weights end in. */
-const KEPT = '.kept';
 
 const BUILDS = import.meta.glob<typeof Wasm>('../../pkg/dist/{cpu,webgpu}/reca.js');
 const artefact: Artefact<typeof Wasm, Wasm.Runtime> = {
@@ -22,8 +19,8 @@ const artefact: Artefact<typeof Wasm, Wasm.Runtime> = {
 type Lab = Opened<typeof Wasm, Wasm.Runtime>;
 
 let opened: Lab | null = null;
-/** Where the loaded model came from. */
-let model: string | ModelFiles = {};
+/** The loaded model: where it came from, its manifest, and what tells its base from any other. */
+let model: { source: string | ModelFiles; manifest: Uint8Array; base: string } | null = null;
 const drawings = new Map<number, Wasm.Drawing>();
 const evaluations = new Map<number, Wasm.Evaluation>();
 
@@ -35,7 +32,9 @@ const handlers: Handlers<Calls> = {
   async load({ source }, { id, signal }) {
     const files = typeof source === 'string' ? await download(source, signal, telling(id)) : source;
     const info = runtime().load(files);
-    model = source;
+    const manifest = files[MANIFEST] as Uint8Array;
+    model = { source, manifest, base: baseOf(manifest) };
+    align.end();
     return info;
   },
   async openWorld({ source }, { signal }) {
@@ -99,23 +98,25 @@ const handlers: Handlers<Calls> = {
   },
   async alignBegin({ run, resume }, { id, signal }) {
     await complete(signal);
-    return align.begin(runtime(), run, resume, signal, telling(id));
+    return align.begin(runtime(), loaded().base, run, resume, signal, telling(id));
   },
   alignStep: ({ publish, save }) => align.step(publish, save),
   alignEnd: () => align.end(),
-  alignStored: () => align.stored(),
-  alignForget: () => align.forget(),
-  keep: async ({ name }, { signal }) => store.save(`${name}${KEPT}`, await exported('aligned', signal)),
-  kept: () => store.list(KEPT),
+  alignStored: () => align.stored(loaded().base),
+  alignForget: () => align.forget(loaded().base),
+  keep: async ({ name }, { signal }) => store.save(kept(name), await exported('aligned', signal)),
+  kept: () => store.list(kept('')),
   async take({ name }) {
-    const bytes = await store.read(`${name}${KEPT}`);
-    if (!bytes) throw new RecaError('bad_input', `nothing is kept under the name ${name}`);
+    const bytes = await store.read(kept(name));
+    if (!bytes) throw new RecaError('bad_input', `nothing is kept of this model under the name ${name}`);
     runtime().importWeights(bytes);
   },
-  discard: ({ name }) => store.remove(`${name}${KEPT}`),
+  discard: ({ name }) => store.remove(kept(name)),
   async takeShipped(_, { id, signal }) {
-    if (typeof model !== 'string') throw new RecaError('bad_input', 'only a model that was loaded from an address comes with aligned weights');
-    runtime().takeShipped(await downloadAligned(model, signal, telling(id)));
+    const { source, manifest } = loaded();
+    if (typeof source !== 'string') throw new RecaError('bad_input', 'only a model that was loaded from an address comes with aligned weights');
+    const files = await downloadAligned(source, manifest, signal, telling(id));
+    fitting(() => runtime().takeShipped(files));
   },
   exportWeights: ({ weights }, { signal }) => exported(weights, signal),
   importWeights: ({ bytes }) => runtime().importWeights(bytes),
@@ -134,8 +135,21 @@ function telling(id: number): (progress: Progress) => void {
 /** Fetches what of the model was left for later. */
 async function complete(signal: AbortSignal): Promise<void> {
   if (!runtime().incomplete) return;
-  const files = typeof model === 'string' ? await downloadLater(model, signal, () => {}) : model;
-  runtime().complete(files);
+  const { source, manifest } = loaded();
+  if (typeof source !== 'string') return runtime().complete(source);
+  const files = await downloadLater(source, manifest, signal);
+  fitting(() => runtime().complete(files));
+}
+
+/** Takes files that were fetched after their model; says what to do where they are not the loaded one's. */
+function fitting(take: () => void): void {
+  try {
+    take();
+  } catch (thrown) {
+    const { code, message } = failure(thrown);
+    if (code !== 'weights_hash') throw thrown;
+    throw new RecaError(code, `${message}, or reload the page if its model has changed on the server`);
+  }
 }
 
 async function exported(weights: Weights, signal: AbortSignal): Promise<Uint8Array> {
@@ -143,9 +157,20 @@ async function exported(weights: Weights, signal: AbortSignal): Promise<Uint8Arr
   return runtime().exportWeights(weights);
 }
 
-/** Whether the device has gone. Then calls may fail as defects before it is said to be lost. */
+/** Whether the device has gone. Then calls may fail as defects before it is said to be lost. On the CPU
+ * those leave the program whole, but for traps. */
 function isFatal({ code }: Failure): boolean {
   return code === 'device_lost' || (code === 'internal' && opened?.info.backend === 'webgpu');
+}
+
+/** The file of what is kept under a name; that of another base ends otherwise. */
+function kept(name: string): string {
+  return `${name}.${loaded().base}.kept`;
+}
+
+function loaded() {
+  if (!model) throw new RecaError('bad_input', 'no model is loaded yet');
+  return model;
 }
 
 function instance(): Lab {
