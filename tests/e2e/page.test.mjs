@@ -34,6 +34,15 @@ async function text(id, pattern) {
   return found.textContent();
 }
 
+/** Waits until the model has said what it sees in the picture that it is given. */
+async function seen(give) {
+  await page.evaluate(() => (document.getElementById('seen').ariaLabel = ''));
+  await give();
+  await page.locator('#seen[aria-label*="the model says"]').waitFor({ timeout: 60_000 });
+}
+
+const file = async (image) => ({ name: 'picture.png', mimeType: 'image/png', buffer: await png(page, image) });
+
 /** All bytes of a canvas. */
 const pixels = (id) =>
   page.evaluate((id) => {
@@ -80,7 +89,7 @@ test('the same seed draws the same bytes, another seed others', async () => {
 
 test('stops within a step and draws again', async () => {
   await draw('a dog left of a car', 1, 1000);
-  await text('draw-status', /^Step/);
+  await text('draw-status-figures', /^Step/);
   await page.click('#draw-stop');
   assert.equal(await text('draw-status', 'Stopped.'), 'Stopped.');
   await draw('a dog', 1, 2);
@@ -111,7 +120,7 @@ test('draws from the keyboard alone', async () => {
 test('describes a chosen picture, answers, and redraws it beside the original', async () => {
   await page.click('#tab-understand');
   const golden = goldenImage(0);
-  await page.setInputFiles('#file', { name: 'golden.png', mimeType: 'image/png', buffer: await png(page, golden) });
+  await seen(async () => page.setInputFiles('#file', await file(golden)));
   assert.match(await text('caption', /^[a-z]/), /^[a-z? ]+$/);
   assert.deepEqual(await pixels('seen'), golden.rgba);
   await page.fill('#question', 'what colour is the car ?');
@@ -128,16 +137,42 @@ test('describes a chosen picture, answers, and redraws it beside the original', 
 test('an embedding that is switched off changes what is redrawn', async () => {
   const whole = await pixels('redrawing');
   const told = await page.evaluateHandle(() => {
-    const status = document.getElementById('redraw-status');
+    const [figures, status] = ['redraw-status-figures', 'redraw-status'].map((id) => document.getElementById(id));
     const told = [];
-    new MutationObserver(() => told.push(status.textContent)).observe(status, { childList: true });
+    for (const line of [figures, status]) new MutationObserver(() => told.push(line.textContent)).observe(line, { childList: true });
     return told;
   });
   await page.locator('#switches button').nth(5).click();
   // Steps may pass faster than a test can look.
-  await page.waitForFunction((told) => told.some((text) => /^Step/.test(text)) && /^Redrawn/.test(told.at(-1)), told);
+  await page.waitForFunction((told) => told.some((text) => /^Step/.test(text)) && told.some((text) => /^Redrawn/.test(text)), told);
   assert.notDeepEqual(await pixels('redrawing'), whole);
   assert.match(page.url(), /#redraw\?.*off=5/);
+});
+
+test('a photo stands in Redraw as the model sees it, beside no other picture’s result', async () => {
+  await page.click('#tab-understand');
+  await seen(() => page.locator('#see-samples button').nth(1).click());
+  await text('redraw-status', /^PSNR/);
+  assert.equal(await page.locator('#redraw-recorded').getAttribute('hidden'), null);
+  const wide = { width: 128, height: 64, rgba: Array.from({ length: 128 * 64 }, (_, i) => [2 * (i % 128), 90, 40, 255]).flat() };
+  await seen(async () => page.setInputFiles('#file', await file(wide)));
+  await page.click('#tab-redraw');
+  assert.equal(await text('redraw-status', /./), 'Not redrawn yet.');
+  assert.ok(await page.locator('#redraw-recorded').isHidden());
+  assert.ok((await pixels('redrawing')).every((value) => value === 0));
+  assert.deepEqual(await pixels('original'), await pixels('seen'));
+});
+
+test('a question right after another sample is about that one, and its answer stays', async () => {
+  await page.click('#tab-understand');
+  await seen(() =>
+    page.evaluate(() => {
+      document.querySelectorAll('#see-samples button')[2].click();
+      document.querySelector('#question-chips button').click();
+    }),
+  );
+  await page.locator('#answers b').filter({ hasText: /^[a-z]/ }).waitFor();
+  assert.equal(await page.locator('#answers li').count(), 1);
 });
 
 test('takes a dropped picture, and refuses a file that is none', async () => {
@@ -153,8 +188,7 @@ test('takes a dropped picture, and refuses a file that is none', async () => {
   await drop(Buffer.from('no picture'));
   assert.match(await text('error', /./), /PNG, JPEG, WebP or GIF.*\(bad_input\)/);
   const golden = goldenImage(1);
-  await drop(await png(page, golden));
-  await text('caption', /^[a-z]/);
+  await seen(async () => drop(await png(page, golden)));
   assert.deepEqual(await pixels('seen'), golden.rgba);
 });
 
@@ -197,9 +231,37 @@ test('counts right pictures before and after, on the same prompts', async () => 
   assert.equal(await height(), before);
   await page.selectOption('#score-prompts', '40');
   await page.click('#score-start');
-  await text('score-status', /^Base: prompt/);
+  await text('score-status-figures', /^Prompt/);
   await page.click('#score-stop');
   await text('score-status', /^Stopped/);
+});
+
+test('keeps weights by name, takes them whole, deletes them, and forgets what was aligned', async () => {
+  const held = () => page.evaluate(() => !dispatchEvent(new Event('beforeunload', { cancelable: true })));
+  assert.ok(await held(), 'the browser asks before the weights are lost');
+  await page.locator('#share').fill('0.5');
+  await page.fill('#keep-name', 'half');
+  await page.click('#keep');
+  await text('kept-status', 'as “half”');
+  assert.ok(!(await held()));
+  await page.click('#kept-take');
+  await text('align-status', 'those kept as “half”');
+  assert.equal(await page.locator('#share-shown').textContent(), '100 %');
+  page.once('dialog', (dialog) => dialog.accept());
+  await page.focus('#kept-delete');
+  await page.keyboard.press('Enter');
+  await text('kept-status', '“half” is deleted');
+  assert.ok(await page.locator('#kept').isDisabled());
+  await page.click('#reset');
+  await text('align-status', /^Nothing is aligned/);
+  assert.ok((await pixels('probe-aligned-4')).every((value) => value === 0));
+});
+
+test('a file that holds no weights is refused beside the button', async () => {
+  await page.setInputFiles('#import', { name: 'diary.safetensors', mimeType: '', buffer: Buffer.from('Dear diary, no weights') });
+  await page.locator('#weights-tools + #error').filter({ hasText: '(weights_format)' }).waitFor();
+  assert.ok(await page.locator('#failure').isHidden());
+  assert.ok(await page.locator('#export').isDisabled());
 });
 
 test('leaves the main thread free while it trains', async () => {
@@ -208,7 +270,7 @@ test('leaves the main thread free while it trains', async () => {
   let longest = Infinity;
   for (let run = 0; run < 3 && longest > 50; run++) {
     await page.click('#align-start');
-    await text('align-status', /^Step/);
+    await text('align-status-figures', /^Step/);
     longest = await page.evaluate(async () => {
       let longest = 0;
       const observer = new PerformanceObserver((list) => list.getEntries().forEach(({ duration }) => (longest = Math.max(longest, duration))));
@@ -234,13 +296,23 @@ test('moves between panels by keyboard, and fits 320 pixels', async () => {
 });
 
 test('works offline after the first visit, at the same address, and gives two things places', async () => {
-  const other = await browser.context.newPage();
-  await other.goto(`${server.origin}/lab/?model=mini#draw?count=1&steps=2&prompt=a+red+dog+and+a+blue+fish`);
+  // A browser of its own, where no page before has installed anything.
+  const first = await launch();
+  const { page: other, said } = await open(first.context, `${server.origin}/lab/?model=mini#draw?count=1&steps=2&prompt=a+red+dog+and+a+blue+fish`);
   const there = other.locator('#backend').filter({ hasText: /^CPU/ });
   await there.waitFor({ timeout: 60_000 });
-  await browser.context.setOffline(true);
+  await first.context.setOffline(true);
   await other.reload();
   await there.waitFor({ timeout: 60_000 });
+  await other.click('#tab-understand');
+  await other.waitForFunction(() => {
+    const pictures = [...document.querySelectorAll('#see-samples img')];
+    return pictures.length > 0 && pictures.every(({ complete, naturalWidth }) => complete && naturalWidth > 0);
+  });
+  await other.fill('#question', 'what colour is the dog ?');
+  await other.press('#question', 'Enter');
+  await other.locator('#answers b').filter({ hasText: /^[a-z]/ }).waitFor();
+  await other.click('#tab-draw');
   const drawn = async () => {
     await other.click('#draw-start');
     await other.locator('#draw-stop:disabled').waitFor({ timeout: 60_000 });
@@ -250,7 +322,19 @@ test('works offline after the first visit, at the same address, and gives two th
   const planned = await drawn();
   await other.selectOption('#layout', 'written');
   assert.notEqual(await drawn(), planned);
-  await browser.context.setOffline(false);
+  assert.ok(await other.locator('#failure').isHidden());
+  assert.deepEqual(said, []);
+  await first.close();
+});
+
+test('an address that names aligned weights draws by the base where there are none', async () => {
+  const other = await browser.context.newPage();
+  await other.goto(`${server.origin}/lab/?model=nano#draw?count=1&steps=2&prompt=a+dog&weights=aligned`);
+  await other.locator('#backend').filter({ hasText: /^CPU/ }).waitFor({ timeout: 60_000 });
+  await other.click('#draw-start');
+  await other.locator('#draw-status').filter({ hasText: /^Drawn/ }).waitFor({ timeout: 60_000 });
+  assert.equal(await other.inputValue('#weights'), 'base');
+  assert.ok(!other.url().includes('weights='));
   await other.close();
 });
 
@@ -289,6 +373,20 @@ test('says nothing on the console and asks no other origin', () => {
   const foreign = requests.filter((url) => !url.startsWith(`${server.origin}/lab/`) && !url.startsWith('blob:'));
   assert.deepEqual(foreign, []);
   assert.ok(requests.some((url) => url.endsWith('.wasm')), 'the worker’s requests are seen');
+});
+
+test('without recorded results it looks and draws', async () => {
+  const bare = await serve(new Map([['/lab/recorded/recorded.json', Buffer.from('<!doctype html>')]]));
+  const other = await browser.context.newPage();
+  await other.goto(`${bare.origin}/lab/?model=nano#draw?count=1&steps=2&prompt=a+dog`);
+  await other.click('#draw-start');
+  await other.locator('#draw-status').filter({ hasText: /^Drawn/ }).waitFor({ timeout: 60_000 });
+  await other.click('#tab-understand');
+  await other.setInputFiles('#file', await file(goldenImage(0)));
+  await other.locator('#caption').filter({ hasText: /^[a-z]/ }).waitFor({ timeout: 60_000 });
+  assert.ok(await other.locator('#error').isHidden());
+  await other.close();
+  bare.close();
 });
 
 function psnr(a, b) {

@@ -38,13 +38,12 @@ for (const [index, sample] of recorded.samples.entries()) {
   await page.click('#tab-understand');
   await page.evaluate(() => document.getElementById('see-tokens').replaceChildren());
   await page.locator('#see-samples button').nth(index).click();
-  await page.waitForFunction(() => document.getElementById('caption-recorded').hidden && document.getElementById('answers').childElementCount === 0);
-  await page.waitForTimeout(1500);
+  await page.waitForFunction(() => document.getElementById('see-tokens').childElementCount > 0);
   sample.caption = await page.locator('#caption').textContent();
   sample.colours = await page.evaluate(() => [...document.querySelectorAll('#see-tokens span')].map((square) => square.style.background.match(/\d+/g).map(Number)));
   await page.click('#tab-redraw');
   await page.click('#redraw-start');
-  await said('redraw-status', /^Step/);
+  await said('redraw-status-figures', /^Step/);
   await said('redraw-status', /^Redrawn, PSNR/);
   sample.psnr = Number(/([\d.]+) dB/.exec(await page.locator('#redraw-status').textContent())[1]);
   sample.redrawn = await keep('redrawing', `redrawn-${index}.png`);

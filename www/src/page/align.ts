@@ -1,11 +1,11 @@
 /** The experiment: alignment in the tab, watched by its loss and by probe prompts. */
 import type { AlignPictures, AlignRun, Runtime } from '../runtime';
 import { chart } from './chart';
-import { Screen, button, duration, element, input, make } from './dom';
+import { Screen, Status, button, duration, element, input, make } from './dom';
 import type { Lab } from './lab';
 import { Probes } from './probes';
 import { attempt, facts } from './report';
-import { picture } from './samples';
+import { results } from './samples';
 import { scores } from './score';
 import { bind, state } from './state';
 import { weights } from './weights';
@@ -13,23 +13,39 @@ import { weights } from './weights';
 const THUMBNAILS = 60;
 
 export async function alignPanel(lab: Lab): Promise<void> {
-  const status = element('align-status', HTMLElement);
+  const status = new Status('align-status');
   const bar = element('align-bar', HTMLProgressElement);
   const recordedMark = element('align-recorded', HTMLElement);
+  const form = element('align-form', HTMLFormElement);
   const [start, stop] = [button('align-start'), button('align-stop')];
   const own = input('align-own');
   const value = (id: string) => (document.getElementById(id) as HTMLInputElement).value;
   const number = (id: string) => Number(value(id));
   const probes = new Probes();
-  const ready = weights(lab, () => redrawAligned());
+  const ready = weights(lab, changed);
   scores(lab);
   let controller: AbortController | null = null;
+  let redrawing = new AbortController();
 
-  async function redrawAligned(): Promise<void> {
-    const runtime = await lab.runtime;
+  /** Draws the probes by weights that were not aligned just now; `told` says which have come, or that those
+   * before are gone. Without it they are the same, taken more or less far. */
+  async function changed(told?: string): Promise<void> {
+    redrawing.abort();
+    redrawing = new AbortController();
+    const { signal } = redrawing;
+    if (told !== undefined) {
+      clear();
+      if (!controller) status.tell(told);
+      if (lab.aligned) element('chart-note', HTMLElement).textContent = 'None comes with weights that are taken or fetched.';
+    }
+    if (lab.aligned) await probes.aligned(await lab.runtime, number('align-seed'), signal);
+  }
+
+  /** Takes away what is shown of weights that were there, or were recorded. */
+  function clear(): void {
     recordedMark.hidden = true;
-    await probes.draw(runtime, 'base', number('align-seed'));
-    await probes.draw(runtime, 'aligned', number('align-seed'));
+    probes.clear();
+    chart([], 1);
   }
 
   function fromForm(): AlignRun {
@@ -55,13 +71,15 @@ export async function alignPanel(lab: Lab): Promise<void> {
   }
 
   async function run({ pictures, options }: AlignRun, resume: boolean, signal: AbortSignal): Promise<void> {
-    status.textContent = lab.loaded ? 'Making the pictures…' : 'The model is still on its way…';
+    status.tell(lab.loaded ? 'Making the pictures…' : 'The model is still on its way…');
     const runtime = await lab.world();
-    recordedMark.hidden = true;
+    if (!recordedMark.hidden) clear();
     if (!resume) await runtime.forget({ signal });
     await thumbnails(runtime, pictures, signal);
-    status.textContent = 'The base draws the probe prompts…';
-    await probes.draw(runtime, 'base', number('align-seed'), signal);
+    status.tell('The base draws the probe prompts…');
+    const seed = number('align-seed');
+    await probes.base(runtime, seed, signal);
+    status.tell('Looking at the pictures…');
     const losses: number[] = [];
     let info = runtime.info();
     let restarted = '';
@@ -73,7 +91,7 @@ export async function alignPanel(lab: Lab): Promise<void> {
       resume,
       publish: every,
       signal,
-      onProgress: ({ loaded, total }) => (status.textContent = `Looking at picture ${loaded} of ${total}…`),
+      onProgress: ({ loaded, total }) => status.count(`${loaded} of ${total}`),
     });
     for await (const { step, steps: all, loss, ms, unsaved } of steps) {
       losses.push(loss);
@@ -86,15 +104,16 @@ export async function alignPanel(lab: Lab): Promise<void> {
         lab.badge(runtime);
         restarted = ' The device broke down once; a new one went on from the last checkpoint.';
       }
-      const note = unsaved ? ' It cannot be resumed: the browser’s storage is full.' : restarted;
-      status.textContent = `Step ${step} of ${all}, ${(1 / each).toFixed(2)} steps a second, ${duration((all - step) * each)} left.${note}`;
+      status.tell(`Aligning…${unsaved ? ` It cannot be resumed: ${unsaved.message}.` : restarted}`);
+      status.count(`Step ${step} of ${all}, ${(1 / each).toFixed(2)} steps a second, ${duration((all - step) * each)} left.`);
       if (step % every === 0 || step === all) {
+        lab.unsaved = true;
         ready(true);
-        await probes.draw(runtime, 'aligned', number('align-seed'), signal);
+        await probes.aligned(runtime, seed, signal);
       }
     }
     await runtime.forget({ signal });
-    status.textContent = `Aligned in ${duration((performance.now() - begun) / 1000)}, probes included. The aligned weights can be chosen under Draw, too.`;
+    status.tell(`Aligned in ${duration((performance.now() - begun) / 1000)}, probes included. The aligned weights can be chosen under Draw, too.`);
   }
 
   async function thumbnails(runtime: Runtime, pictures: AlignPictures, signal: AbortSignal): Promise<void> {
@@ -115,17 +134,19 @@ export async function alignPanel(lab: Lab): Promise<void> {
     const current = new AbortController();
     controller = current;
     [start.disabled, stop.disabled] = [true, false];
+    lab.aligning = true;
     element('resume-offer', HTMLElement).hidden = true;
-    void attempt(() => run(what, resume, current.signal)).finally(() => {
+    void attempt(() => run(what, resume, current.signal), form).finally(() => {
       if (controller !== current) return;
-      if (current.signal.aborted) status.textContent = 'Stopped. What was learned up to the last redrawing stays.';
-      else if (!status.textContent?.startsWith('Aligned')) status.textContent = 'Not aligned.';
+      if (current.signal.aborted) status.tell('Stopped. What was learned up to the last redrawing stays.');
+      else if (!status.text.startsWith('Aligned')) status.tell('Not aligned.');
       [start.disabled, stop.disabled] = [false, true];
+      lab.aligning = false;
       controller = null;
     });
   }
 
-  element('align-form', HTMLFormElement).addEventListener('submit', (event) => {
+  form.addEventListener('submit', (event) => {
     event.preventDefault();
     begin(fromForm());
   });
@@ -135,7 +156,7 @@ export async function alignPanel(lab: Lab): Promise<void> {
       const files = await Promise.all([...(own.files ?? [])].map(async (file) => new Uint8Array(await file.arrayBuffer())));
       own.value = '';
       if (files.length) begin({ ...fromForm(), pictures: { files } });
-    }),
+    }, form),
   );
   bind('align', {
     method: 'method', steps: 'align-steps', batch: 'align-batch', rate: 'align-rate', optimizer: 'align-optimizer',
@@ -161,21 +182,20 @@ export async function alignPanel(lab: Lab): Promise<void> {
       void attempt(async () => {
         await runtime?.forget();
         element('resume-offer', HTMLElement).hidden = true;
-      }),
+      }, form),
     );
   }
 
   const { align: recorded, samples } = await lab.recorded;
-  if (!recorded || state.get('align', 'steps') || controller) return;
+  const files = recorded?.probes.flatMap(({ base, aligned }) => [base, aligned]) ?? [];
+  const drawn = await results(files);
+  if (!recorded || !drawn || state.get('align', 'steps') || controller || lab.aligned) return;
   recordedMark.hidden = false;
   const of = recorded.nouns ? ` of ${recorded.nouns}` : '';
-  status.textContent = `${recorded.steps} steps on ${recorded.pictures} pictures${of}, ${duration(recorded.seconds)}, as they went once.`;
+  status.tell(`${recorded.steps} steps on ${recorded.pictures} pictures${of}, ${duration(recorded.seconds)}, as they went once.`);
   chart(recorded.losses, recorded.losses.length);
   const alike = samples.filter(({ caption }) => recorded.nouns.split(', ').some((noun) => caption.includes(noun)));
   const made = alike.map(({ file }) => make('img', { src: `recorded/${file}`, alt: 'a picture like those it learned from', width: 64, height: 64 }));
   element('thumbnails', HTMLElement).replaceChildren(...made);
-  for (const [index, { base, aligned }] of recorded.probes.entries()) {
-    probes.show(index, 'base', await createImageBitmap(await picture(base)));
-    probes.show(index, 'aligned', await createImageBitmap(await picture(aligned)));
-  }
+  drawn.forEach((made, i) => probes.show(i >> 1, i % 2 ? 'aligned' : 'base', made));
 }

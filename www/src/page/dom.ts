@@ -33,6 +33,31 @@ export function chips(id: string, texts: string[], act: (text: string) => void):
   element(id, HTMLElement).replaceChildren(...made);
 }
 
+/** A line that is read aloud when it changes, and figures beside it, `#ID-figures`, that are not. */
+export class Status {
+  readonly #line: HTMLElement;
+  readonly #figures: HTMLElement;
+
+  constructor(id: string) {
+    this.#line = element(id, HTMLElement);
+    this.#figures = element(`${id}-figures`, HTMLElement);
+  }
+
+  get text(): string {
+    return this.#line.textContent ?? '';
+  }
+
+  tell(text: string): void {
+    // The same text, written anew, would be read anew.
+    if (text !== this.text) this.#line.textContent = text;
+    this.count('');
+  }
+
+  count(figures: string): void {
+    this.#figures.textContent = figures;
+  }
+}
+
 /** A canvas that shows pictures in their own resolution. */
 export class Screen {
   readonly canvas: HTMLCanvasElement;

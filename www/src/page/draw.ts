@@ -1,8 +1,8 @@
 /** The prompt box: a grid of pictures out of noise, preview by preview; stops within a step. */
-import { Screen, button, chips, element, input, make, save, slug } from './dom';
+import { Screen, Status, button, chips, element, input, make, save, slug } from './dom';
 import type { Lab } from './lab';
 import { attempt } from './report';
-import { picture } from './samples';
+import { results } from './samples';
 import { bind, state } from './state';
 
 const PROMPTS = ['a yellow broccoli', 'a blue teapot', 'a red car', 'a purple pear', 'a dog left of a house', 'a red bell and a blue fish', 'a strawberry', 'a pink cactus, twemoji style'];
@@ -11,7 +11,8 @@ const SPECIAL_TOKENS = 3;
 export async function drawPanel(lab: Lab): Promise<void> {
   const form = element('draw-form', HTMLFormElement);
   const stop = button('draw-stop');
-  const status = element('draw-status', HTMLElement);
+  const status = new Status('draw-status');
+  const recordedMark = element('draw-recorded', HTMLElement);
   const sheet = element('sheet', HTMLElement);
   const value = (id: string) => (document.getElementById(id) as HTMLInputElement).value;
   let screens: Screen[] = [];
@@ -20,6 +21,7 @@ export async function drawPanel(lab: Lab): Promise<void> {
   function lay(count: number): void {
     if (screens.length === count) return;
     screens = [];
+    recordedMark.hidden = true;
     sheet.classList.toggle('one', count === 1);
     const figures = Array.from({ length: count }, (_, index) => {
       const canvas = make('canvas', { id: `drawing-${index}`, width: 64, height: 64, role: 'img', ariaLabel: 'nothing drawn yet' });
@@ -35,13 +37,12 @@ export async function drawPanel(lab: Lab): Promise<void> {
   async function draw(signal: AbortSignal): Promise<void> {
     const prompt = value('prompt').trim();
     const seed = Number(value('seed'));
-    if (!lab.loaded) status.textContent = 'The model is still on its way; it draws as soon as it is there…';
+    status.tell(lab.loaded ? 'Drawing…' : 'The model is still on its way; it draws as soon as it is there…');
     const runtime = await lab.runtime;
-    element('draw-recorded', HTMLElement).hidden = true;
     const count = Number(value('count'));
     lay(count);
     const begun = performance.now();
-    status.textContent = 'Reading the prompt…';
+    status.tell('Drawing…');
     const options = {
       seed,
       count,
@@ -53,8 +54,9 @@ export async function drawPanel(lab: Lab): Promise<void> {
     };
     for await (const { kind, step, steps, pictures } of runtime.generate(prompt, options)) {
       pictures?.forEach((made, index) => label(index, made, `${prompt}, step ${step} of ${steps}`, seed + index));
-      const seconds = ((performance.now() - begun) / 1000).toFixed(1);
-      status.textContent = kind === 'image' ? `Drawn in ${seconds} s.` : `Step ${step} of ${steps}`;
+      recordedMark.hidden = true;
+      if (kind === 'step') status.count(`Step ${step} of ${steps}`);
+      else status.tell(`Drawn in ${((performance.now() - begun) / 1000).toFixed(1)} s.`);
     }
   }
 
@@ -72,10 +74,10 @@ export async function drawPanel(lab: Lab): Promise<void> {
     controller = current;
     stop.disabled = false;
     state.set('draw', { prompt: value('prompt') });
-    void attempt(() => draw(current.signal)).finally(() => {
+    void attempt(() => draw(current.signal), form).finally(() => {
       if (controller !== current) return;
-      if (current.signal.aborted) status.textContent = 'Stopped.';
-      else if (!status.textContent?.startsWith('Drawn')) status.textContent = 'Not drawn.';
+      if (current.signal.aborted) status.tell('Stopped.');
+      else if (!status.text.startsWith('Drawn')) status.tell('Not drawn.');
       controller = null;
       stop.disabled = true;
     });
@@ -95,10 +97,9 @@ export async function drawPanel(lab: Lab): Promise<void> {
     if (layout.disabled) layout.value = 'written';
   }, () => {});
   const { draw: recorded } = await lab.recorded;
-  if (lab.loaded || controller || state.get('draw', 'prompt')) return;
-  element('draw-recorded', HTMLElement).hidden = false;
-  status.textContent = `“${recorded.prompt}”, as it was drawn once. Press Draw to see it done.`;
-  for (const [index, file] of recorded.files.entries()) {
-    label(index, await createImageBitmap(await picture(file)), `${recorded.prompt}, recorded`, recorded.seed + index);
-  }
+  const drawn = recorded && (await results(recorded.files));
+  if (!drawn || lab.loaded || controller || state.get('draw', 'prompt')) return;
+  recordedMark.hidden = false;
+  status.tell(`“${recorded.prompt}”, as it was drawn once. Press Draw to see it done.`);
+  drawn.forEach((made, index) => label(index, made, `${recorded.prompt}, recorded`, recorded.seed + index));
 }

@@ -1,13 +1,13 @@
 /** An official encoder beside the page's own model: loaded from files or, asked first, from an address. */
 import { Encoder, type EncoderProgress, RecaError } from '../runtime';
-import { button, element, input } from './dom';
+import { Status, button, element, input } from './dom';
 import { Likeness } from './likeness';
 import { fail } from './report';
 import { bind, state } from './state';
 
 /** Returns what makes a picture the one to ask about. */
 export function encoderPart(): (image: Blob) => void {
-  const [status, count] = [element('encoder-status', HTMLElement), element('encoder-count', HTMLElement)];
+  const status = new Status('encoder-status');
   const bar = element('encoder-bar', HTMLProgressElement);
   const stop = button('encoder-stop');
   const error = element('encoder-error', HTMLElement);
@@ -34,7 +34,7 @@ export function encoderPart(): (image: Blob) => void {
   function drop(told: string): void {
     encoder?.dispose();
     encoder = null;
-    status.textContent = told;
+    status.tell(told);
     element('encoder-use', HTMLElement).hidden = true;
   }
 
@@ -47,20 +47,20 @@ export function encoderPart(): (image: Blob) => void {
     try {
       const opened = await Encoder.open(source, { signal: current.signal, onProgress: progress });
       encoder = opened;
-      status.textContent = told(opened);
+      status.tell(told(opened));
       element('encoder-use', HTMLElement).hidden = false;
       await look();
     } finally {
       if (controller === current) {
-        [stop.hidden, bar.value, count.textContent] = [true, 0, ''];
-        if (!encoder) status.textContent = current.signal.aborted ? 'Stopped; no encoder is loaded.' : 'No encoder is loaded.';
+        [stop.hidden, bar.value] = [true, 0];
+        if (!encoder) status.tell(current.signal.aborted ? 'Stopped; no encoder is loaded.' : 'No encoder is loaded.');
       }
     }
   }
 
   function progress({ bytes, bytesTotal, tensors, tensorsTotal }: EncoderProgress): void {
     bar.value = bytes / bytesTotal;
-    count.textContent = `${megabytes(bytes)} of ${megabytes(bytesTotal)} MB, ${tensors} of ${tensorsTotal} tensors`;
+    status.count(`${megabytes(bytes)} of ${megabytes(bytesTotal)} MB, ${tensors} of ${tensorsTotal} tensors`);
   }
 
   async function look(): Promise<void> {

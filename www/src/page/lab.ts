@@ -1,6 +1,6 @@
 /** What the panels share: the runtime, which comes up behind the page, and the samples. */
 import { type Backend, type ModelInfo, RecaError, Runtime } from '../runtime';
-import { element } from './dom';
+import { Status, element } from './dom';
 import { facts } from './report';
 
 /** A picture of the page's own, with what a recorded run said of it. */
@@ -16,7 +16,7 @@ export interface Sample {
 /** Results that were recorded on this page, for the time until the model is there. */
 export interface Recorded {
   samples: Sample[];
-  draw: { prompt: string; seed: number; files: string[] };
+  draw: { prompt: string; seed: number; files: string[] } | null;
   align: {
     steps: number;
     pictures: number;
@@ -28,18 +28,28 @@ export interface Recorded {
   } | null;
 }
 
+/** Where they cannot be had, the page does without. */
+const NOTHING: Recorded = { samples: [], draw: null, align: null };
+
 export class Lab {
   info: ModelInfo | null = null;
   /** Whether there are aligned weights. */
   aligned = false;
+  /** Whether they are nowhere but in this tab. */
+  unsaved = false;
+  /** Whether an alignment is under way. */
+  aligning = false;
   readonly recorded: Promise<Recorded>;
   #ready = Promise.withResolvers<Runtime>();
+  #badge = new Status('backend');
   #model = '';
   #world: Promise<void> | null = null;
   #scorer: Promise<void> | null = null;
 
   constructor() {
-    this.recorded = fetch('recorded/recorded.json').then((answer) => answer.json() as Promise<Recorded>);
+    this.recorded = fetch('recorded/recorded.json')
+      .then((answer) => answer.json() as Promise<Recorded>)
+      .catch(() => NOTHING);
     // Whoever waits for it says what failed.
     this.#ready.promise.catch(() => {});
   }
@@ -56,22 +66,23 @@ export class Lab {
   /** Starts the runtime and loads the model that the address names. */
   async start(): Promise<void> {
     const bar = element('loading-bar', HTMLProgressElement);
-    const badge = element('backend', HTMLElement);
+    const badge = this.#badge;
     try {
       const { backend, model } = parameters();
       this.#model = `models/${model}/`;
       const runtime = await Runtime.create({ backend });
+      badge.tell('loading');
       Object.assign(facts, { version: runtime.info().version, model });
       this.info = await runtime.load(this.#model, {
         onProgress({ loaded, total }) {
           bar.value = loaded / total;
-          badge.textContent = `loading ${megabytes(loaded)} of ${megabytes(total)} MB`;
+          badge.count(`${megabytes(loaded)} of ${megabytes(total)} MB`);
         },
       });
       this.badge(runtime);
       this.#ready.resolve(runtime);
     } catch (thrown) {
-      badge.textContent = 'no model';
+      badge.tell('no model');
       this.#ready.reject(thrown);
       throw thrown;
     } finally {
@@ -83,7 +94,7 @@ export class Lab {
   badge(runtime: Runtime): void {
     const { backend, reason } = runtime.info();
     facts['backend'] = `${backend === 'webgpu' ? 'WebGPU' : 'CPU'}: ${reason}`;
-    element('backend', HTMLElement).textContent = facts['backend'];
+    this.#badge.tell(facts['backend']);
   }
 
   /** Opens the data engine's world at its first use. */
@@ -125,6 +136,8 @@ export function modelChoice(): void {
   choice.addEventListener('change', () => {
     const address = new URL(location.href);
     address.searchParams.set('model', choice.value);
+    // Whoever stays when the browser asks, stays with this model.
+    choice.value = model;
     location.assign(address);
   });
 }

@@ -2,9 +2,10 @@
 import { alignPanel } from './align';
 import { drawPanel } from './draw';
 import { encoderPart } from './encoder';
-import { Lab, modelChoice, type Sample } from './lab';
+import { Lab, modelChoice } from './lab';
 import { redrawPanel } from './redraw';
-import { attempt, reports } from './report';
+import { attempt, attemptStart, reports } from './report';
+import type { Given } from './samples';
 import { tabs } from './tabs';
 import { theme } from './theme';
 import { understandPanel } from './understand';
@@ -12,11 +13,18 @@ import { understandPanel } from './understand';
 async function panels(lab: Lab): Promise<void> {
   const choose = await redrawPanel(lab);
   const ask = encoderPart();
-  const chosen = (image: Blob, sample: Sample | null) => {
-    choose(image, sample);
-    ask(image);
+  const chosen = (picture: Given) => {
+    choose(picture);
+    ask(picture.file);
   };
   await Promise.all([drawPanel(lab), alignPanel(lab), understandPanel(lab, chosen)]);
+}
+
+/** Has the browser ask before aligned weights are lost. */
+function guard(lab: Lab): void {
+  window.addEventListener('beforeunload', (event) => {
+    if (lab.aligning || lab.unsaved) event.preventDefault();
+  });
 }
 
 /** Waits a little for the service worker, so that it keeps what a first visit fetches. */
@@ -37,5 +45,6 @@ reports();
 tabs();
 void attempt(async () => modelChoice());
 const lab = new Lab();
-void attempt(() => offline().then(() => lab.start()));
+guard(lab);
+void attemptStart(() => offline().then(() => lab.start()));
 void attempt(() => panels(lab));

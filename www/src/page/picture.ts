@@ -5,9 +5,10 @@ import { attempt } from './report';
 
 type Take = (picture: Blob) => Promise<void>;
 
-export function pictureInputs(take: Take): void {
+/** Wires all ways; what goes wrong is said below `tools`. */
+export function pictureInputs(take: Take, tools: HTMLElement): void {
   const give = (blob: Blob | null | undefined) => {
-    if (blob) void attempt(() => take(blob));
+    if (blob) void attempt(() => take(blob), tools);
   };
   const file = input('file');
   file.addEventListener('change', () => {
@@ -18,8 +19,8 @@ export function pictureInputs(take: Take): void {
   document.addEventListener('paste', (event) => {
     if (!element('understand', HTMLElement).hidden) give(event.clipboardData?.files[0]);
   });
-  button('paste').addEventListener('click', () => void attempt(async () => take(await pasted())));
-  camera(give);
+  button('paste').addEventListener('click', () => void attempt(async () => take(await pasted()), tools));
+  camera(give, tools);
   sketch(give);
 }
 
@@ -34,9 +35,10 @@ function drop(area: HTMLElement, give: (blob: Blob | undefined) => void): void {
 }
 
 async function pasted(): Promise<Blob> {
-  const items = await navigator.clipboard.read().catch(() => {
-    throw new RecaError('bad_input', 'the browser does not let this page read the clipboard; press Ctrl+V instead');
-  });
+  // Where the page is not secure there is none, and some browsers only write.
+  const clipboard = navigator.clipboard as Partial<Clipboard> | undefined;
+  const items = await clipboard?.read?.().catch(() => null);
+  if (!items) throw new RecaError('bad_input', 'the browser does not let this page read the clipboard; press Ctrl+V instead');
   for (const item of items) {
     const type = item.types.find((type) => type.startsWith('image/'));
     if (type) return item.getType(type);
@@ -44,18 +46,23 @@ async function pasted(): Promise<Blob> {
   throw new RecaError('bad_input', 'there is no picture in the clipboard');
 }
 
-function camera(give: (blob: Blob) => void): void {
+function camera(give: (blob: Blob) => void, tools: HTMLElement): void {
   const dialog = element('camera', HTMLDialogElement);
   const video = element('camera-video', HTMLVideoElement);
+  let asking = false;
   let stream: MediaStream | null = null;
   button('take').addEventListener('click', () =>
     void attempt(async () => {
+      // A second stream, asked for while the user decides on the first, would leave that one on.
+      if (asking) return;
+      asking = true;
       stream = await navigator.mediaDevices?.getUserMedia({ video: { facingMode: 'environment' } }).catch(() => null);
+      asking = false;
       if (!stream) throw new RecaError('bad_input', 'no camera can be had here; choose a file instead');
       video.srcObject = stream;
       dialog.showModal();
       await video.play();
-    }),
+    }, tools),
   );
   button('camera-take').addEventListener('click', () => {
     const frame = make('canvas', { width: video.videoWidth, height: video.videoHeight });

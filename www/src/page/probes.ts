@@ -14,7 +14,8 @@ export class Probes {
     return { base: screen('base'), aligned: screen('aligned') };
   });
   readonly #unknown = new Set<number>();
-  #drawn = new Set<Weights>();
+  /** The seeds that the base's were drawn with; none where it was not. */
+  readonly #seeds: (number | null)[] = PROMPTS.map(() => null);
 
   constructor() {
     const cards = PROMPTS.map((prompt, index) => {
@@ -29,32 +30,47 @@ export class Probes {
     this.#screens[index]?.[who].show(picture, `${PROMPTS[index]}, ${who}`);
   }
 
-  /** Draws all prompts; the base's are drawn once. The first drawing takes away what was recorded. */
-  async draw(runtime: Runtime, who: Weights, seed: number, signal?: AbortSignal): Promise<void> {
-    if (who === 'base' && this.#drawn.has('base')) return;
-    if (!this.#drawn.size) this.#clear();
-    for (const [index, prompt] of PROMPTS.entries()) {
-      const options = { seed, steps: STEPS, weights: who, preview: 0, ...(signal ? { signal } : {}) };
+  /** Draws all prompts by the aligned model, beside the base's of the same seed. */
+  async aligned(runtime: Runtime, seed: number, signal: AbortSignal): Promise<void> {
+    await this.base(runtime, seed, signal);
+    for (const index of PROMPTS.keys()) {
+      if (!this.#unknown.has(index)) await this.#draw(runtime, index, 'aligned', seed, signal);
+    }
+  }
+
+  /** Draws by the base what is not there of this seed; what the aligned model drew of another goes. */
+  async base(runtime: Runtime, seed: number, signal: AbortSignal): Promise<void> {
+    for (const [index, drawn] of this.#seeds.entries()) {
+      if (drawn === seed || this.#unknown.has(index)) continue;
+      this.#clear(index, 'aligned');
       try {
-        for await (const { pictures } of runtime.generate(prompt, options)) {
-          if (pictures?.[0]) this.show(index, who, pictures[0]);
-        }
+        await this.#draw(runtime, index, 'base', seed, signal);
+        this.#seeds[index] = seed;
       } catch (thrown) {
         // A model of another world lacks some of the words; the other prompts are drawn all the same.
-        if (!(thrown instanceof RecaError && thrown.code === 'bad_input' && who === 'base')) {
-          if (!this.#unknown.has(index)) throw thrown;
-          continue;
-        }
+        if (!(thrown instanceof RecaError && thrown.code === 'bad_input')) throw thrown;
         this.#unknown.add(index);
         this.#screens[index]?.base.canvas.previousElementSibling?.append(' (words it does not know)');
       }
     }
-    this.#drawn.add(who);
   }
 
-  #clear(): void {
-    for (const [index, prompt] of PROMPTS.entries()) {
-      for (const who of ['base', 'aligned'] as const) this.#screens[index]?.[who].clear(notDrawn(prompt, who));
+  /** Takes away what the aligned model drew, and what was recorded. */
+  clear(): void {
+    for (const [index, seed] of this.#seeds.entries()) {
+      this.#clear(index, 'aligned');
+      if (seed === null) this.#clear(index, 'base');
     }
+  }
+
+  async #draw(runtime: Runtime, index: number, who: Weights, seed: number, signal: AbortSignal): Promise<void> {
+    const options = { seed, steps: STEPS, weights: who, preview: 0, signal };
+    for await (const { pictures } of runtime.generate(PROMPTS[index] as string, options)) {
+      if (pictures?.[0]) this.show(index, who, pictures[0]);
+    }
+  }
+
+  #clear(index: number, who: Weights): void {
+    this.#screens[index]?.[who].clear(notDrawn(PROMPTS[index] as string, who));
   }
 }

@@ -1,30 +1,31 @@
 /** A picture from its embeddings alone: mixed with another's, some switched off. */
 import { RecaError } from '../runtime';
-import { Screen, button, element, input, make, save } from './dom';
-import type { Lab, Sample } from './lab';
+import { Screen, Status, button, element, input, make, save } from './dom';
+import type { Lab } from './lab';
 import { attempt } from './report';
-import { picture, row } from './samples';
+import { type Given, given, picture, results, row } from './samples';
 import { bind, state } from './state';
 
 const TOKENS = 16;
 
 /** Returns what makes a picture the one to redraw. */
-export async function redrawPanel(lab: Lab): Promise<(image: Blob, sample: Sample | null) => void> {
-  const status = element('redraw-status', HTMLElement);
+export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
+  const status = new Status('redraw-status');
+  const recordedMark = element('redraw-recorded', HTMLElement);
   const stop = button('redraw-stop');
   const original = new Screen('original');
   const redrawing = new Screen('redrawing');
   const off = new Set((state.get('redraw', 'off') ?? '').split(',').filter(Boolean).map(Number));
-  let image: Blob | null = null;
-  /** Embeddings from a file, in the place of a picture's. */
-  let own: Float32Array | null = null;
+  /** What is redrawn: a picture, or embeddings from a file. */
+  let source: Blob | Float32Array | null = null;
   let controller: AbortController | null = null;
+  const act = (work: () => Promise<void>) => void attempt(work, element('redraw-tools', HTMLElement));
 
   const { samples } = await lab.recorded;
-  const markFirst = row('redraw-samples', samples, (index) => void attempt(async () => {
+  const markFirst = row('redraw-samples', samples, (index) => act(async () => {
     const sample = samples[index];
     if (!sample) return;
-    await choose(await picture(sample.file), sample);
+    await choose(await given(sample));
     await redraw();
   }));
   let second = Number(state.get('redraw', 'with') ?? 1);
@@ -33,25 +34,38 @@ export async function redrawPanel(lab: Lab): Promise<(image: Blob, sample: Sampl
     markSecond(index);
     state.set('redraw', { with: String(index) });
     if (Number(input('mix').value) === 0) mixTo(50);
-    void attempt(redraw);
+    act(redraw);
   });
   markSecond(second);
 
-  async function choose(blob: Blob, sample: Sample | null): Promise<void> {
-    image = blob;
-    own = null;
+  /** Takes another source; what is redrawn of the one before ends, and goes. */
+  function take(other: Blob | Float32Array): void {
+    controller?.abort();
+    controller = null;
+    stop.disabled = true;
+    source = other;
+    redrawing.clear('nothing redrawn yet');
+    recordedMark.hidden = true;
+    status.tell('Not redrawn yet.');
+  }
+
+  /** Takes a picture; of a sample the recorded redrawing is shown until there is one. */
+  async function choose({ file, square, sample }: Given): Promise<void> {
+    take(file);
     markFirst(sample ? samples.indexOf(sample) : -1);
-    original.show(await createImageBitmap(blob), sample?.caption ?? 'the picture');
+    original.show(square, sample?.caption ?? 'the picture');
     if (!sample) return;
-    redrawing.show(await createImageBitmap(await picture(sample.redrawn)), `redrawn: ${sample.caption}`);
-    element('redraw-recorded', HTMLElement).hidden = false;
-    status.textContent = `PSNR ${sample.psnr.toFixed(1)} dB`;
+    const [redrawn] = (await results([sample.redrawn])) ?? [];
+    if (!redrawn || controller || source !== file) return;
+    redrawing.show(redrawn, `redrawn: ${sample.caption}`);
+    recordedMark.hidden = false;
+    status.tell(`PSNR ${sample.psnr.toFixed(1)} dB`);
   }
 
   async function embeddings(signal: AbortSignal): Promise<Float32Array> {
+    if (!source) throw new RecaError('bad_input', 'give it a picture first, under Understand');
     const runtime = await lab.runtime;
-    if (!image && !own) throw new RecaError('bad_input', 'choose a picture first');
-    const values = Float32Array.from(own ?? (await runtime.embed(image as Blob, { signal })));
+    const values = Float32Array.from(source instanceof Blob ? await runtime.embed(source, { signal }) : source);
     const share = Number(input('mix').value) / 100;
     const other = samples[second];
     if (share > 0 && other) {
@@ -74,24 +88,27 @@ export async function redrawPanel(lab: Lab): Promise<(image: Blob, sample: Sampl
     const { signal } = current;
     stop.disabled = false;
     try {
-      status.textContent = lab.loaded ? 'Redrawing…' : 'The model is still on its way…';
+      status.tell(lab.loaded ? 'Redrawing…' : 'The model is still on its way…');
+      const from = await embeddings(signal);
+      if (signal.aborted) return;
+      status.tell('Redrawing…');
       const runtime = await lab.runtime;
-      const source = await embeddings(signal);
-      element('redraw-recorded', HTMLElement).hidden = true;
       const seed = Number(input('redraw-seed').value);
-      for await (const { kind, step, steps, pictures } of runtime.reconstruct(source, { seed, steps: 16, signal })) {
+      for await (const { kind, step, steps, pictures } of runtime.reconstruct(from, { seed, steps: 16, signal })) {
+        status.count(`Step ${step} of ${steps}`);
         const made = pictures?.[0];
-        if (made) redrawing.show(made, `redrawn, step ${step} of ${steps}`);
-        status.textContent = `Step ${step} of ${steps}`;
-        if (kind !== 'image' || !made) continue;
-        const seen = image && !own ? await runtime.fit(image, { signal }) : null;
-        status.textContent = seen ? `Redrawn, PSNR ${(await runtime.psnr(seen, made, { signal })).toFixed(1)} dB` : 'Redrawn.';
+        if (!made) continue;
+        redrawing.show(made, `redrawn, step ${step} of ${steps}`);
+        recordedMark.hidden = true;
+        if (kind !== 'image') continue;
+        const seen = source instanceof Blob ? await runtime.fit(source, { signal }) : null;
+        status.tell(seen ? `Redrawn, PSNR ${(await runtime.psnr(seen, made, { signal })).toFixed(1)} dB` : 'Redrawn.');
       }
     } finally {
       if (controller === current) {
         stop.disabled = true;
-        if (signal.aborted) status.textContent = 'Stopped.';
-        else if (!status.textContent?.startsWith('Redrawn')) status.textContent = 'Not redrawn.';
+        if (signal.aborted) status.tell('Stopped.');
+        else if (!status.text.startsWith('Redrawn')) status.tell('Not redrawn.');
       }
     }
   }
@@ -101,7 +118,7 @@ export async function redrawPanel(lab: Lab): Promise<(image: Blob, sample: Sampl
     made.addEventListener('click', () => {
       if (!off.delete(token)) off.add(token);
       show();
-      void attempt(redraw);
+      act(redraw);
     });
     return made;
   });
@@ -119,28 +136,30 @@ export async function redrawPanel(lab: Lab): Promise<(image: Blob, sample: Sampl
   bind('redraw', { mix: 'mix', seed: 'redraw-seed' });
   mixTo(Number(input('mix').value));
   input('mix').addEventListener('input', () => mixTo(Number(input('mix').value)));
-  input('mix').addEventListener('change', () => void attempt(redraw));
-  button('redraw-start').addEventListener('click', () => void attempt(redraw));
+  input('mix').addEventListener('change', () => act(redraw));
+  button('redraw-start').addEventListener('click', () => act(redraw));
   stop.addEventListener('click', () => controller?.abort());
   button('switch-all').addEventListener('click', () => {
     off.clear();
     show();
-    void attempt(redraw);
+    act(redraw);
   });
-  button('embeddings-save').addEventListener('click', () => void attempt(async () => {
+  button('embeddings-save').addEventListener('click', () => act(async () => {
     const values = await embeddings(new AbortController().signal);
     const file = JSON.stringify({ tokens: TOKENS, hidden: values.length / TOKENS, values: [...values] });
     save(new Blob([file], { type: 'application/json' }), 'embeddings.json');
   }));
   const load = input('embeddings-load');
-  load.addEventListener('change', () => void attempt(async () => {
+  load.addEventListener('change', () => act(async () => {
     const file = load.files?.[0];
     load.value = '';
     if (!file) return;
-    own = parse(await file.text(), lab.info?.hiddenSize ?? 192);
+    take(parse(await file.text(), lab.info?.hiddenSize ?? 192));
+    markFirst(-1);
+    original.clear('embeddings from a file, and no picture');
     await redraw();
   }));
-  return (blob, sample) => void attempt(() => choose(blob, sample));
+  return (chosen) => act(() => choose(chosen));
 }
 
 function parse(text: string, hidden: number): Float32Array {

@@ -2,30 +2,44 @@
 import { RecaError } from '../runtime';
 import { button, element } from './dom';
 
+const top = element('main', HTMLElement);
 const place = element('error', HTMLParagraphElement);
 const dialog = element('failure', HTMLDialogElement);
 
 /** What a report tells beside the failure. */
 export const facts: Record<string, string> = {};
 
-/** Runs what a control asks for; shows what goes wrong. Being cancelled is not wrong. */
-export async function attempt(work: () => Promise<void>): Promise<void> {
+/** After these the page cannot go on; and without its model it cannot begin. */
+const FATAL = new Set(['internal', 'device_lost', 'out_of_memory']);
+const FATAL_AT_START = new Set([...FATAL, 'weights_hash', 'weights_shape', 'weights_format', 'network']);
+
+type Work = () => Promise<void>;
+
+/** Runs what a control asks for; shows below `by` what goes wrong. Being cancelled is not wrong. */
+export const attempt = (work: Work, by?: HTMLElement): Promise<void> => run(work, FATAL, by);
+
+/** Runs what loads the model. */
+export const attemptStart = (work: Work): Promise<void> => run(work, FATAL_AT_START);
+
+async function run(work: Work, fatal: Set<string>, by?: HTMLElement): Promise<void> {
   place.hidden = true;
   try {
     await work();
   } catch (thrown) {
-    if (thrown instanceof RecaError && thrown.code === 'aborted') return;
-    if (thrown instanceof RecaError && !FATAL.has(thrown.code)) {
-      place.textContent = `${thrown.message} (${thrown.code})`;
-      place.hidden = false;
-      place.scrollIntoView({ block: 'nearest' });
-    } else {
-      fail(thrown);
-    }
+    if (!(thrown instanceof RecaError) || fatal.has(thrown.code)) fail(thrown);
+    else if (thrown.code !== 'aborted') tell(thrown, by);
   }
 }
 
-const FATAL = new Set(['internal', 'device_lost', 'out_of_memory', 'weights_hash', 'weights_shape', 'weights_format', 'network']);
+function tell({ code, message }: RecaError, by?: HTMLElement): void {
+  // Below a control of another panel nobody would see it.
+  if (by && !by.closest('[hidden]')) by.after(place);
+  else top.prepend(place);
+  const remedy = code === 'network' ? '; check the connection and try again' : '';
+  place.textContent = `${message}${remedy} (${code})`;
+  place.hidden = false;
+  place.scrollIntoView({ block: 'nearest' });
+}
 
 const REMEDIES: Record<string, string> = {
   device_lost: 'The graphics device went away. Reload the page; ?backend=cpu in its address avoids the GPU.',
@@ -54,7 +68,10 @@ function show(title: string, what: string, remedy: string, thrown?: unknown): vo
 export function reports(): void {
   button('failure-reload').addEventListener('click', () => location.reload());
   button('failure-close').addEventListener('click', () => dialog.close());
-  button('failure-copy').addEventListener('click', () => {
+  const copy = button('failure-copy');
+  // Only a secure page may write there; the report can be selected all the same.
+  copy.hidden = !('clipboard' in navigator);
+  copy.addEventListener('click', () => {
     void navigator.clipboard.writeText(element('failure-report', HTMLElement).textContent ?? '');
   });
   button('report-open').addEventListener('click', () => {

@@ -1,6 +1,6 @@
 /** Before and after, counted: a table of GenEval's categories that fills prompt by prompt. */
 import type { Evaluated, Share, Weights } from '../runtime';
-import { button, duration, element, make } from './dom';
+import { Status, button, duration, element, make } from './dom';
 import type { Lab } from './lab';
 import { attempt } from './report';
 
@@ -16,12 +16,15 @@ const ROWS: Record<string, string> = {
 const COLUMNS: Weights[] = ['base', 'aligned'];
 
 export function scores(lab: Lab): void {
-  const status = element('score-status', HTMLElement);
+  const status = new Status('score-status');
+  const form = element('score-form', HTMLFormElement);
   const bar = element('score-bar', HTMLProgressElement);
   const [start, stop] = [button('score-start'), button('score-stop')];
   const number = (id: string) => Number((document.getElementById(id) as HTMLInputElement).value);
   const cells = new Map<string, HTMLTableCellElement>();
   let controller: AbortController | null = null;
+  /** Whether there are other aligned weights than those that are being counted. */
+  let changed = false;
   /** The base's counts, which stay right for the same settings. */
   let base: { settings: string; counts: Evaluated } | null = null;
 
@@ -54,39 +57,43 @@ export function scores(lab: Lab): void {
   async function count(signal: AbortSignal): Promise<void> {
     const options = { perCategory: number('score-prompts'), seeds: number('score-pictures'), seed: number('align-seed') };
     const settings = JSON.stringify(options);
-    status.textContent = lab.loaded ? 'The scorer is being opened…' : 'The model is still on its way…';
+    status.tell(lab.loaded ? 'The scorer is being opened…' : 'The model is still on its way…');
     const runtime = await lab.scorer();
-    const columns = COLUMNS.filter((weights) => weights === 'base' || lab.aligned);
     COLUMNS.forEach(clear);
     let skipped = 0;
-    for (const weights of columns) {
+    for (const weights of COLUMNS) {
+      if (weights === 'aligned' && !lab.aligned) continue;
       if (weights === 'base' && base?.settings === settings) {
         fill('base', base.counts);
         continue;
       }
+      changed = false;
+      status.tell(`Counting with the ${weights} weights…`);
       const begun = performance.now();
       for await (const counts of runtime.evaluate({ ...options, weights, signal })) {
         fill(weights, counts);
         const { done, prompts } = counts;
         bar.value = done / prompts;
         const left = (((performance.now() - begun) / 1000) * (prompts - done)) / done;
-        status.textContent = `${weights === 'base' ? 'Base' : 'Aligned'}: prompt ${done} of ${prompts}, ${duration(left)} left.`;
+        status.count(`Prompt ${done} of ${prompts}, ${duration(left)} left.`);
         if (weights === 'base' && done === prompts) base = { settings, counts };
         skipped = counts.skipped;
       }
     }
     const without = skipped ? ` ${skipped} prompts with words that it does not know are left out.` : '';
-    status.textContent = `Counted.${without}${lab.aligned ? '' : ' Align, and count again for the second column.'}`;
+    const missing = lab.aligned ? 'The aligned weights have changed meanwhile: count' : 'Align, and count';
+    status.tell(`Counted.${without}${lab.aligned && !changed ? '' : ` ${missing} again for the second column.`}`);
   }
 
-  element('score-form', HTMLFormElement).addEventListener('submit', (event) => {
+  form.addEventListener('submit', (event) => {
     event.preventDefault();
     const current = new AbortController();
     controller = current;
     [start.disabled, stop.disabled] = [true, false];
-    void attempt(() => count(current.signal)).finally(() => {
-      if (current.signal.aborted) status.textContent = 'Stopped; what is counted so far stays.';
-      else if (!status.textContent?.startsWith('Counted')) status.textContent = 'Not counted.';
+    void attempt(() => count(current.signal), form).finally(() => {
+      if (current.signal.aborted) status.tell('Stopped; what is counted so far stays.');
+      else if (!status.text.startsWith('Counted')) status.tell('Not counted.');
+      if (changed) clear('aligned');
       [start.disabled, stop.disabled] = [false, true];
       controller = null;
     });
@@ -94,6 +101,7 @@ export function scores(lab: Lab): void {
   stop.addEventListener('click', () => controller?.abort());
   // Counts of other weights than there are now would mislead.
   document.addEventListener('aligned', () => {
+    changed = true;
     if (!controller) clear('aligned');
   });
 }

@@ -54,9 +54,10 @@ export function bind(panel: Panel, ids: Record<string, string>): void {
   const fill = () => {
     for (const [key, control] of controls) {
       const value = state.get(panel, key);
-      if (value !== null && (control instanceof HTMLInputElement || control instanceof HTMLSelectElement)) {
-        control.value = value;
-      }
+      if (value === null) continue;
+      if (control instanceof HTMLInputElement) control.value = value;
+      else if (control instanceof HTMLSelectElement && offers(control, value)) control.value = value;
+      else state.set(panel, { [key]: null });
     }
   };
   for (const [key, control] of controls) {
@@ -65,6 +66,9 @@ export function bind(panel: Panel, ids: Record<string, string>): void {
   state.onNavigate(fill);
   fill();
 }
+
+/** Whether a value can be chosen now. */
+const offers = ({ options }: HTMLSelectElement, value: string) => [...options].some((option) => option.value === value && !option.disabled);
 
 read();
 window.addEventListener('hashchange', () => {

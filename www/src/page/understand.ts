@@ -1,93 +1,110 @@
 /** A picture comes in: the model describes it, answers questions, shows its embeddings as colours. */
 import { RecaError } from '../runtime';
 import { Screen, chips, element, input, make } from './dom';
-import type { Lab, Sample } from './lab';
+import type { Lab } from './lab';
 import { colours } from './pca';
 import { pictureInputs } from './picture';
 import { attempt } from './report';
-import { picture, row } from './samples';
+import { type Given, given, row } from './samples';
 import { bind, state } from './state';
 
 const QUESTIONS = ['what is this ?', 'what colour is the broccoli ?', 'describe the picture'];
 
-export async function understandPanel(lab: Lab, chosen: (image: Blob, sample: Sample | null) => void): Promise<void> {
+export async function understandPanel(lab: Lab, chosen: (picture: Given) => void): Promise<void> {
   const caption = element('caption', HTMLOutputElement);
   const recordedMark = element('caption-recorded', HTMLElement);
   const answers = element('answers', HTMLOListElement);
+  const form = element('ask', HTMLFormElement);
+  const tools = element('see-tools', HTMLElement);
   const question = input('question');
   const screen = new Screen('seen');
-  let image: Blob | null = null;
+  /** The picture that was given last, and the one that is shown until it has come. */
+  let last: Promise<Given> | null = null;
+  let shown: Promise<Given> | null = null;
+  /** Ends what is asked about the picture that is shown. */
   let controller = new AbortController();
 
-  async function look(blob: Blob, sample: Sample | null): Promise<void> {
+  async function take(coming: Promise<Given>): Promise<void> {
+    last = coming;
+    let picture: Given;
+    try {
+      picture = await coming;
+    } catch (thrown) {
+      if (last === coming) last = shown;
+      throw thrown;
+    }
+    if (last !== coming) return;
+    shown = coming;
+    await look(picture);
+  }
+
+  async function look(picture: Given): Promise<void> {
     controller.abort();
     controller = new AbortController();
     const { signal } = controller;
-    if (sample) {
-      caption.value = sample.caption;
-      showTokens(sample.colours);
-    }
-    recordedMark.hidden = !sample || lab.loaded;
-    if (sample) screen.show(await createImageBitmap(blob), `the picture: ${sample.caption}`);
-    const runtime = await lab.runtime;
-    const seen = await runtime.fit(blob, { signal });
-    if (signal.aborted) return;
-    image = blob;
-    screen.show(seen, 'the picture as the model sees it');
-    chosen(blob, sample);
+    const { file, square, sample } = picture;
+    mark(sample ? samples.indexOf(sample) : -1);
+    state.set('understand', { sample: sample && String(samples.indexOf(sample)) });
+    screen.show(square, sample ? `the picture: ${sample.caption}` : 'the picture as the model sees it');
+    const recorded = lab.loaded ? null : sample;
+    recordedMark.hidden = !recorded;
+    caption.value = recorded?.caption ?? '…';
+    showTokens(recorded?.colours ?? []);
     answers.replaceChildren();
-    if (!sample) caption.value = '…';
-    caption.value = await runtime.describe(blob, { signal });
+    chosen(picture);
+    const runtime = await lab.runtime;
+    const embeddings = await runtime.embed(file, { signal });
+    const said = await runtime.describe(file, { signal });
     recordedMark.hidden = true;
-    screen.canvas.ariaLabel = `the picture; the model says: ${caption.value}`;
-    const embeddings = await runtime.embed(blob, { signal });
+    caption.value = said;
+    screen.canvas.ariaLabel = `the picture; the model says: ${said}`;
     showTokens(colours(embeddings, lab.info?.visualTokens ?? 16));
   }
 
   const { samples } = await lab.recorded;
-  const mark = row('see-samples', samples, (index) => void attempt(() => pick(index)));
+  const mark = row('see-samples', samples, (index) => void attempt(() => pick(index), tools));
   async function pick(index: number): Promise<void> {
     const sample = samples[index];
-    if (!sample) return;
-    mark(index);
-    state.set('understand', { sample: String(index) });
-    await look(await picture(sample.file), sample);
+    if (sample) await take(given(sample));
   }
 
-  pictureInputs(async (blob) => {
-    mark(-1);
-    state.set('understand', { sample: null });
-    await look(blob, null);
-  });
+  /** The user's own; only the model's own reader says whether it is one. */
+  async function fitted(file: Blob): Promise<Given> {
+    return { file, square: await (await lab.runtime).fit(file), sample: null };
+  }
+  pictureInputs((file) => take(fitted(file)), tools);
 
   async function ask(text: string): Promise<void> {
+    if (!last) throw new RecaError('bad_input', 'give it a picture first');
     const item = make('li', {}, make('q', { textContent: text }), make('b', { textContent: '…' }));
     answers.prepend(item);
     try {
-      const runtime = await lab.runtime;
-      if (!image) throw new RecaError('bad_input', 'give it a picture first');
-      const answer = await runtime.describe(image, { question: text, signal: controller.signal });
+      const { file } = await last;
+      // A picture that has come meanwhile has taken the answers away.
+      answers.prepend(item);
+      const { signal } = controller;
+      const answer = await (await lab.runtime).describe(file, { question: text, signal });
       item.lastElementChild?.replaceChildren(answer);
     } catch (thrown) {
       item.remove();
       throw thrown;
     }
   }
-  element('ask', HTMLFormElement).addEventListener('submit', (event) => {
+  form.addEventListener('submit', (event) => {
     event.preventDefault();
     state.set('understand', { question: question.value });
-    void attempt(() => ask(question.value));
+    void attempt(() => ask(question.value), form);
   });
   chips('question-chips', QUESTIONS, (text) => {
     question.value = text;
-    element('ask', HTMLFormElement).requestSubmit();
+    form.requestSubmit();
   });
   const tokens = element('see-tokens', HTMLElement);
   input('show-tokens').addEventListener('change', (event) => {
     tokens.hidden = !(event.target as HTMLInputElement).checked;
   });
   bind('understand', { question: 'question' });
-  await attempt(() => pick(Number(state.get('understand', 'sample') ?? 0)));
+  await attempt(() => pick(Number(state.get('understand', 'sample') ?? 0)), tools);
 }
 
 function showTokens(values: [number, number, number][]): void {

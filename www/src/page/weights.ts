@@ -1,12 +1,15 @@
 /** The aligned weights: how far they are taken; kept by name, taken out and brought in. */
-import { chart } from './chart';
 import { button, element, input, save, slug } from './dom';
 import type { Lab } from './lab';
 import { attempt } from './report';
+import { state } from './state';
 
-/** Wires the controls; `changed` redraws. Returns what says whether there are aligned weights. */
-export function weights(lab: Lab, changed: () => Promise<void>): (there: boolean) => void {
+/** Wires the controls; `changed` shows what there is now, and says what has come if anything has. Returns what
+ * says whether there are aligned weights. */
+export function weights(lab: Lab, changed: (told?: string) => Promise<void>): (there: boolean) => void {
   const kept = element('kept', HTMLSelectElement);
+  const told = element('kept-status', HTMLElement);
+  const tools = element('weights-tools', HTMLElement);
   const share = input('share');
   const shown = () => (element('share-shown', HTMLOutputElement).textContent = `${Math.round(100 * share.valueAsNumber)} %`);
 
@@ -15,36 +18,59 @@ export function weights(lab: Lab, changed: () => Promise<void>): (there: boolean
     document.dispatchEvent(new CustomEvent('aligned'));
     for (const id of ['keep', 'export', 'reset']) button(id).disabled = !there;
     share.disabled = !there;
-    const option = element('weights', HTMLSelectElement).querySelector<HTMLOptionElement>('[value=aligned]');
+    const choice = element('weights', HTMLSelectElement);
+    const option = choice.querySelector<HTMLOptionElement>('[value=aligned]');
     if (option) option.disabled = !there;
-    if (!there) element('weights', HTMLSelectElement).value = 'base';
+    if (there) return;
+    choice.value = 'base';
+    state.set('draw', { weights: null });
+  }
+
+  /** Weights that are stored elsewhere, too, have come, or those that there were have gone. */
+  async function replaced(there: boolean, by: string): Promise<void> {
+    // What was kept at a part of the way is not to be taken that part of it again.
+    await (await lab.runtime).interpolate(1);
+    share.value = '1';
+    shown();
+    lab.unsaved = false;
+    ready(there);
+    await changed(by);
   }
 
   async function list(): Promise<void> {
     const names = await (await lab.runtime).kept();
-    kept.replaceChildren(new Option('kept weights…', ''), ...names.map((name) => new Option(name)));
-    kept.disabled = names.length === 0;
+    kept.replaceChildren(...(names.length ? names : ['none']).map((name) => new Option(name)));
+    for (const control of [kept, button('kept-take'), button('kept-delete')]) control.disabled = !names.length;
   }
 
-  const act = (id: string, work: () => Promise<void>) => button(id).addEventListener('click', () => void attempt(work));
+  const act = (id: string, work: () => Promise<void>, by = tools) => button(id).addEventListener('click', () => void attempt(work, by));
   act('keep', async () => {
-    await (await lab.runtime).keep(input('keep-name').value.trim());
+    const name = input('keep-name').value.trim();
+    await (await lab.runtime).keep(name);
+    lab.unsaved = false;
     await list();
+    kept.value = name;
+    told.textContent = `Kept on this machine as “${name}”.`;
   });
-  act('export', async () => save(await (await lab.runtime).export('aligned'), `${slug(input('keep-name').value)}.safetensors`));
+  act('export', async () => {
+    save(await (await lab.runtime).export('aligned'), `${slug(input('keep-name').value)}.safetensors`);
+    lab.unsaved = false;
+  });
   act('reset', async () => {
     await (await lab.runtime).reset();
-    share.value = '1';
-    shown();
-    ready(false);
+    await replaced(false, 'Nothing is aligned yet.');
   });
-  kept.addEventListener('change', () => {
-    if (!kept.value) return;
-    void attempt(async () => {
-      await (await lab.runtime).take(kept.value);
-      ready(true);
-      await changed();
-    });
+  act('kept-take', async () => {
+    const name = kept.value;
+    await (await lab.runtime).take(name);
+    await replaced(true, `The aligned weights are those kept as “${name}”.`);
+  });
+  act('kept-delete', async () => {
+    const name = kept.value;
+    if (!confirm(`Delete the weights kept as “${name}”? Only a file that was exported brings them back.`)) return;
+    await (await lab.runtime).discard(name);
+    await list();
+    told.textContent = `“${name}” is deleted.`;
   });
   share.addEventListener('input', shown);
   share.addEventListener('change', () =>
@@ -52,7 +78,7 @@ export function weights(lab: Lab, changed: () => Promise<void>): (there: boolean
       await (await lab.runtime).interpolate(share.valueAsNumber);
       document.dispatchEvent(new CustomEvent('aligned'));
       await changed();
-    }),
+    }, element('share-field', HTMLElement)),
   );
   const file = input('import');
   file.addEventListener('change', () =>
@@ -61,9 +87,8 @@ export function weights(lab: Lab, changed: () => Promise<void>): (there: boolean
       file.value = '';
       if (!chosen) return;
       await (await lab.runtime).import(chosen);
-      ready(true);
-      await changed();
-    }),
+      await replaced(true, `The aligned weights are those of ${chosen.name}.`);
+    }, tools),
   );
   act('shipped', async () => {
     const shipped = button('shipped');
@@ -74,15 +99,11 @@ export function weights(lab: Lab, changed: () => Promise<void>): (there: boolean
         onProgress: ({ loaded, total }) => (shipped.textContent = `Fetching, ${Math.round((100 * loaded) / total)} %`),
       });
       shipped.textContent = textContent;
-      ready(true);
-      element('align-status', HTMLElement).textContent = 'Aligned beforehand by RecA, for thousands of steps: the model’s card says how.';
-      chart([], 1);
-      element('chart-note', HTMLElement).textContent = 'None is recorded for weights that were fetched.';
-      await changed();
+      await replaced(true, 'Aligned beforehand by RecA: the model’s card says how.');
     } finally {
       Object.assign(shipped, { textContent, disabled: false });
     }
-  });
+  }, element('align-form', HTMLElement));
   void list().catch(() => {});
   return ready;
 }
