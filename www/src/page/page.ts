@@ -10,6 +10,9 @@ import { tabs } from './tabs';
 import { theme } from './theme';
 import { understandPanel } from './understand';
 
+/** For the page's own files on a slow line, before the model is fetched; milliseconds. */
+const LONGEST_WAIT = 10_000;
+
 async function panels(lab: Lab): Promise<void> {
   const choose = await redrawPanel(lab);
   const ask = encoderPart();
@@ -27,17 +30,15 @@ function guard(lab: Lab): void {
   });
 }
 
-/** Waits a little for the service worker, so that it keeps what a first visit fetches. */
+/** On a first visit, waits for the service worker, so that it keeps what the page fetches from then on. */
 async function offline(): Promise<void> {
   const workers = navigator.serviceWorker as ServiceWorkerContainer | undefined;
   if (!workers || !import.meta.env.PROD) return;
-  const controlled = new Promise<void>((resolve) => {
-    if (workers.controller) resolve();
-    else workers.addEventListener('controllerchange', () => resolve(), { once: true });
-  });
+  const controlled = new Promise((resolve) => workers.addEventListener('controllerchange', resolve, { once: true }));
   // Where it cannot be had (no secure context), the page works without, online.
-  const registered = workers.register('service-worker.js').then(() => controlled, () => {});
-  await Promise.race([registered, new Promise((resolve) => setTimeout(resolve, 3000))]);
+  const registration = await workers.register('service-worker.js').catch(() => null);
+  if (workers.controller || !registration?.installing) return;
+  await Promise.race([controlled, new Promise((resolve) => setTimeout(resolve, LONGEST_WAIT))]);
 }
 
 theme();
