@@ -1,9 +1,11 @@
 /** Makes the page work offline after its first visit. Every file of the page is kept under its hash: an
- * update fetches what has changed, takes the rest over, and drops what nobody names any more. */
+ * update fetches what has changed, takes the rest over, and drops what neither it nor the version before names. */
 const FILES = __FILES__;
 const NOW = __NOW__;
 const CACHE = 'reca';
 const ROOT = new URL('./', self.location.href);
+/** Where the keys of the version that is installed are kept. */
+const INSTALLED = new URL('installed?keys', ROOT).href;
 
 /** Where a file's bytes of this version are kept. */
 const key = (name) => new URL(`${name}?sha256=${FILES[name]}`, ROOT).href;
@@ -38,6 +40,12 @@ async function answer(name, event) {
   return sent;
 }
 
+/** A file of the version before, whose names have a hash; or what the server has under that name. */
+async function former(request) {
+  const cache = await caches.open(CACHE);
+  return (await cache.match(request, { ignoreSearch: true })) ?? fetch(request);
+}
+
 self.addEventListener('install', (event) => {
   event.waitUntil(Promise.all(NOW.map(ready)).then(() => self.skipWaiting()));
 });
@@ -46,8 +54,12 @@ self.addEventListener('activate', (event) => {
   event.waitUntil(
     (async () => {
       const cache = await caches.open(CACHE);
-      const named = new Set(Object.keys(FILES).map(key));
+      const keys = Object.keys(FILES).map(key);
+      // A page of the version before may be open still, and ask for its workers.
+      const before = (await (await cache.match(INSTALLED))?.json()) ?? [];
+      const named = new Set([...keys, ...before, INSTALLED]);
       for (const { url } of await cache.keys()) if (!named.has(url)) await cache.delete(url);
+      await cache.put(INSTALLED, Response.json(keys));
       await self.clients.claim();
     })(),
   );
@@ -58,4 +70,5 @@ self.addEventListener('fetch', (event) => {
   if (event.request.method !== 'GET' || !url.href.startsWith(ROOT.href)) return;
   const name = url.pathname.slice(ROOT.pathname.length) || 'index.html';
   if (name in FILES) event.respondWith(answer(name, event));
+  else if (name.startsWith('assets/')) event.respondWith(former(event.request));
 });

@@ -21,11 +21,13 @@ export async function alignPanel(lab: Lab): Promise<void> {
   const own = input('align-own');
   const value = (id: string) => (document.getElementById(id) as HTMLInputElement).value;
   const number = (id: string) => Number(value(id));
-  const probes = new Probes();
+  const probes = new Probes(lab);
   const ready = weights(lab, changed);
   scores(lab);
   let controller: AbortController | null = null;
   let redrawing = new AbortController();
+  /** Of the probes of the run under way. */
+  let running: number | null = null;
 
   /** Draws the probes by weights that were not aligned just now; `told` says which have come, or that those
    * before are gone. Without it they are the same, taken more or less far. */
@@ -38,7 +40,7 @@ export async function alignPanel(lab: Lab): Promise<void> {
       if (!controller) status.tell(told);
       if (lab.aligned) element('chart-note', HTMLElement).textContent = 'None comes with weights that are taken or fetched.';
     }
-    if (lab.aligned) await probes.aligned(await lab.runtime, number('align-seed'), signal);
+    if (lab.aligned) await probes.aligned(await lab.runtime, running ?? number('align-seed'), signal);
   }
 
   /** Takes away what is shown of weights that were there, or were recorded. */
@@ -78,6 +80,8 @@ export async function alignPanel(lab: Lab): Promise<void> {
     await thumbnails(runtime, pictures, signal);
     status.tell('The base draws the probe prompts…');
     const seed = number('align-seed');
+    redrawing.abort();
+    running = seed;
     await probes.base(runtime, seed, signal);
     status.tell('Looking at the pictures…');
     const losses: number[] = [];
@@ -143,6 +147,7 @@ export async function alignPanel(lab: Lab): Promise<void> {
       [start.disabled, stop.disabled] = [false, true];
       lab.aligning = false;
       controller = null;
+      running = null;
     });
   }
 

@@ -36,9 +36,16 @@ async function offline(): Promise<void> {
   if (!workers || !import.meta.env.PROD) return;
   const controlled = new Promise((resolve) => workers.addEventListener('controllerchange', resolve, { once: true }));
   // Where it cannot be had (no secure context), the page works without, online.
-  const registration = await workers.register('service-worker.js').catch(() => null);
-  if (workers.controller || !registration?.installing) return;
-  await Promise.race([controlled, new Promise((resolve) => setTimeout(resolve, LONGEST_WAIT))]);
+  const registered = workers.register('service-worker.js').catch(() => null);
+  if (workers.controller) return;
+  const installed = registered.then((registration) => {
+    const worker = registration?.installing;
+    const refused = new Promise<void>((resolve) =>
+      worker?.addEventListener('statechange', () => worker.state === 'redundant' && resolve()),
+    );
+    return worker && Promise.race([controlled, refused]);
+  });
+  await Promise.race([installed, new Promise((resolve) => setTimeout(resolve, LONGEST_WAIT))]);
 }
 
 theme();

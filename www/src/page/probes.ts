@@ -1,6 +1,7 @@
 /** Probe prompts, drawn by the base and by the aligned model from the same noise. */
-import { RecaError, type Runtime, type Weights } from '../runtime';
+import type { Runtime, Weights } from '../runtime';
 import { Screen, element, make } from './dom';
+import type { Lab } from './lab';
 
 const PROMPTS = ['a yellow broccoli', 'a blue teapot', 'a purple pear', 'a pink guitar', 'a red car', 'a dog left of a house'];
 const STEPS = 16;
@@ -17,7 +18,7 @@ export class Probes {
   /** The seeds that the base's were drawn with; none where it was not. */
   readonly #seeds: (number | null)[] = PROMPTS.map(() => null);
 
-  constructor() {
+  constructor(readonly lab: Lab) {
     const cards = PROMPTS.map((prompt, index) => {
       const { base, aligned } = this.#screens[index] as { base: Screen; aligned: Screen };
       const names = [make('span', { textContent: 'base' }), make('span', { textContent: 'aligned' })];
@@ -34,25 +35,30 @@ export class Probes {
   async aligned(runtime: Runtime, seed: number, signal: AbortSignal): Promise<void> {
     await this.base(runtime, seed, signal);
     for (const index of PROMPTS.keys()) {
-      if (!this.#unknown.has(index)) await this.#draw(runtime, index, 'aligned', seed, signal);
+      if (this.#knows(index)) await this.#draw(runtime, index, 'aligned', seed, signal);
     }
   }
 
   /** Draws by the base what is not there of this seed; what the aligned model drew of another goes. */
   async base(runtime: Runtime, seed: number, signal: AbortSignal): Promise<void> {
     for (const [index, drawn] of this.#seeds.entries()) {
-      if (drawn === seed || this.#unknown.has(index)) continue;
+      if (drawn === seed || !this.#knows(index)) continue;
       this.#clear(index, 'aligned');
-      try {
-        await this.#draw(runtime, index, 'base', seed, signal);
-        this.#seeds[index] = seed;
-      } catch (thrown) {
-        // A model of another world lacks some of the words; the other prompts are drawn all the same.
-        if (!(thrown instanceof RecaError && thrown.code === 'bad_input')) throw thrown;
-        this.#unknown.add(index);
-        this.#screens[index]?.base.canvas.previousElementSibling?.append(' (words it does not know)');
-      }
+      await this.#draw(runtime, index, 'base', seed, signal);
+      this.#seeds[index] = seed;
     }
+  }
+
+  /** A model of another world lacks some of the words; the other prompts are drawn all the same. */
+  #knows(index: number): boolean {
+    if (this.#unknown.has(index)) return false;
+    const known = PROMPTS[index]?.split(' ').every((word) => this.lab.info?.vocabulary.includes(word));
+    if (known) return true;
+    this.#unknown.add(index);
+    this.#clear(index, 'base');
+    this.#clear(index, 'aligned');
+    this.#screens[index]?.base.canvas.previousElementSibling?.append(' (words it does not know)');
+    return false;
   }
 
   /** Takes away what the aligned model drew, and what was recorded. */

@@ -75,12 +75,14 @@ export async function understandPanel(lab: Lab, chosen: (picture: Given) => void
   pictureInputs((file) => take(fitted(file)), tools);
 
   async function ask(text: string): Promise<void> {
-    if (!last) throw new RecaError('bad_input', 'give it a picture first');
+    const asked = last;
+    if (!asked) throw new RecaError('bad_input', 'give it a picture first');
     const item = make('li', {}, make('q', { textContent: text }), make('b', { textContent: '…' }));
     answers.prepend(item);
     try {
-      const { file } = await last;
-      // A picture that has come meanwhile has taken the answers away.
+      const { file } = await asked;
+      if (asked !== shown) return item.remove();
+      // Its coming has taken the answers away.
       answers.prepend(item);
       const { signal } = controller;
       const answer = await (await lab.runtime).describe(file, { question: text, signal });
