@@ -79,14 +79,16 @@ pub fn run(args: Args) -> Result<()> {
     if args.mean && args.seeds < 2 {
         return Err(Error::bad_input("--mean needs --seeds 2 or more"));
     }
-    let rows = args.plan.rows(&args.rows, &args.encoder, args.mean)?;
+    let rows = args.plan.rows(&args.rows, &args.encoder, args.mean.then_some(args.seeds))?;
     let base = args.model.folder()?;
     fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
     let runner = Runner::new(args.jobs.into())?;
     let jobs = rows.iter().flat_map(|row| (0..row.seeds(args.seeds)).map(move |seed| (row, seed)));
+    let mut jobs: Vec<_> = jobs.collect();
+    // They wait for all seeds, and nothing waits for them.
+    jobs.sort_by_key(|(row, _)| matches!(row.made, Made::Mean(_)));
     runner.drive(
-        &jobs.collect::<Vec<_>>(),
-        args.seeds,
+        &jobs,
         |row, seed| row.folder(&args.out, seed).join(table::REPORT).exists(),
         |row, seed| args.row(&runner, &base, row, seed),
     )?;
@@ -115,8 +117,7 @@ impl Args {
     /// The command that makes a row's model for one training seed; the base has none.
     fn make(&self, base: &Path, row: &Row, seed: u64) -> Option<Vec<String>> {
         let text = |path: PathBuf| path.display().to_string();
-        let mut models =
-            row.needs(seed, self.seeds).map(|(row, seed)| text(row.model(&self.out, seed, base)));
+        let mut models = row.needs(seed).map(|(row, seed)| text(row.model(&self.out, seed, base)));
         let first = models.next().unwrap_or_else(|| text(base.to_owned()));
         let mut command = match &row.made {
             Made::Given => return None,
@@ -127,7 +128,7 @@ impl Args {
                 align.extend(["--out".to_owned(), text(row.folder(&self.out, seed))]);
                 align
             }
-            Made::Mean => {
+            Made::Mean(_) => {
                 let mut export = vec!["export".to_owned(), "--average".to_owned()];
                 export.extend(models);
                 export.extend(["--out".to_owned(), text(row.model(&self.out, seed, base))]);

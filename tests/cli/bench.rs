@@ -57,10 +57,10 @@ fn the_mean_of_seeds_is_a_row_of_its_own() {
     assert_eq!(run.err.matches("reca align").count(), 2, "{}", run.err);
     assert_eq!(run.err.matches("reca export --average").count(), 1, "{}", run.err);
     let table = run.ok();
-    assert!(table.contains("| captions by the base's own rule: the mean of the seeds' weights |"), "{table}");
+    assert!(table.contains("| captions by the base's own rule: the mean of 2 seeds' weights |"), "{table}");
     let bytes = |row: &str| fs::read(desk.path(&format!("o/{row}/model/model.safetensors"))).unwrap();
-    assert!(bytes("sft-sparse-mean-0") != bytes("sft-sparse-0"));
-    assert!(bytes("sft-sparse-mean-0") != bytes("sft-sparse-1"));
+    assert!(bytes("sft-sparse-mean-of-2-0") != bytes("sft-sparse-0"));
+    assert!(bytes("sft-sparse-mean-of-2-0") != bytes("sft-sparse-1"));
     bench("1").fails(1, &["--mean", "--seeds 2"]);
 }
 

@@ -35,14 +35,13 @@ impl Runner {
     pub fn drive(
         &self,
         jobs: &[(&Row, u64)],
-        seeds: u64,
         done: impl Fn(&Row, u64) -> bool + Sync,
         run: impl Fn(&Row, u64) -> Result<()> + Sync,
     ) -> Result<()> {
         let (next, stop, failure) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(None));
         let work = || {
             while let Some((row, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let waits = || row.needs(*seed, seeds).any(|(needed, seed)| !done(needed, seed));
+                let waits = || row.needs(*seed).any(|(needed, seed)| !done(needed, seed));
                 while waits() && !stop.load(Ordering::Relaxed) {
                     thread::sleep(POLL);
                 }

@@ -35,8 +35,8 @@ pub enum Made {
     Given,
     /// By `reca align` with these options, once a training seed.
     Aligned(Vec<String>),
-    /// By `reca export --average` from all training seeds of the row before.
-    Mean,
+    /// By `reca export --average` from so many training seeds of the row before.
+    Mean(u64),
 }
 
 impl Row {
@@ -57,13 +57,13 @@ impl Row {
         Ok(row)
     }
 
-    /// The mean of a row's training seeds.
-    fn mean(&self) -> Self {
+    /// The mean of a row's first training seeds.
+    fn mean(&self, seeds: u64) -> Self {
         Self {
-            name: mean_of(&self.name),
-            title: format!("{}: the mean of the seeds' weights", self.title),
+            name: mean_of(&self.name, seeds),
+            title: format!("{}: the mean of {seeds} seeds' weights", self.title),
             after: Some(Box::new(self.clone())),
-            made: Made::Mean,
+            made: Made::Mean(seeds),
         }
     }
 
@@ -85,14 +85,14 @@ impl Row {
         let rival = match self.made {
             Made::Given => return None,
             Made::Aligned(_) => SHOWN.to_owned(),
-            Made::Mean => mean_of(SHOWN),
+            Made::Mean(seeds) => mean_of(SHOWN, seeds),
         };
         (self.name != rival).then_some(rival)
     }
 
     /// The row and seeds that must be done before seed `seed` of it can begin.
-    pub fn needs(&self, seed: u64, seeds: u64) -> impl Iterator<Item = (&Row, u64)> {
-        let needed = if self.made == Made::Mean { 0..seeds } else { seed..seed + 1 };
+    pub fn needs(&self, seed: u64) -> impl Iterator<Item = (&Row, u64)> {
+        let needed = if let Made::Mean(seeds) = self.made { 0..seeds } else { seed..seed + 1 };
         self.parent().into_iter().flat_map(move |row| needed.clone().map(move |seed| (row, seed)))
     }
 
@@ -105,18 +105,18 @@ impl Row {
     }
 }
 
-/// The name of the row that is the mean of another.
-pub fn mean_of(name: &str) -> String {
-    format!("{name}-mean")
+/// The name of the row that is the mean of so many seeds of another.
+fn mean_of(name: &str, seeds: u64) -> String {
+    format!("{name}-mean-of-{seeds}")
 }
 
 impl Plan {
-    /// The rows, each after the one that it builds on, and one for each other encoder; with `means`, each
-    /// that is aligned is followed by the mean of its training seeds.
+    /// The rows, each after the one that it builds on, and one for each other encoder; with `mean`, each
+    /// that is aligned is followed by the mean of so many training seeds.
     ///
     /// # Errors
     /// `bad_input` for a name in `only` that no row has, and for encoders of one name.
-    pub fn rows(self, only: &[String], encoders: &[PathBuf], means: bool) -> Result<Vec<Row>> {
+    pub fn rows(self, only: &[String], encoders: &[PathBuf], mean: Option<u64>) -> Result<Vec<Row>> {
         let base = Row { name: "base".into(), title: "base".into(), after: None, made: Made::Given };
         let mut rows = vec![base];
         match self {
@@ -160,8 +160,8 @@ impl Plan {
             only.is_empty() || row.made == Made::Given || asked(&row.name) || rows.iter().any(builds_on)
         };
         let with_mean = |row: &Row| {
-            let mean = (means && row.made != Made::Given).then(|| row.mean());
-            iter::once(row.clone()).chain(mean)
+            let seeds = mean.filter(|_| row.made != Made::Given);
+            iter::once(row.clone()).chain(seeds.map(|seeds| row.mean(seeds)))
         };
         Ok(rows.iter().filter(|row| wanted(row)).flat_map(with_mean).collect())
     }
@@ -173,28 +173,28 @@ mod tests {
 
     #[test]
     fn rows_come_with_what_they_build_on() {
-        let named = |only: &[&str], means| -> Result<Vec<String>> {
+        let named = |only: &[&str], mean| -> Result<Vec<String>> {
             let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
             let encoders = [PathBuf::from("towers/clip")];
-            Ok(Plan::Reca.rows(&only, &encoders, means)?.into_iter().map(|row| row.name).collect())
+            Ok(Plan::Reca.rows(&only, &encoders, mean)?.into_iter().map(|row| row.name).collect())
         };
-        let names = |only| named(only, false);
+        let names = |only| named(only, None);
         assert_eq!(names(&["sft-sparse-reca"]).unwrap(), ["base", "sft-sparse", "sft-sparse-reca"]);
         assert_eq!(names(&["encoder-clip"]).unwrap(), ["base", "encoder-clip"]);
         assert_eq!(names(&[]).unwrap().len(), 10);
-        assert_eq!(named(&["reca-open"], true).unwrap(), ["base", "reca-open", "reca-open-mean"]);
+        assert_eq!(named(&["reca-open"], Some(2)).unwrap(), ["base", "reca-open", "reca-open-mean-of-2"]);
         assert!(names(&["sft"]).unwrap_err().message.contains("sft-sparse"));
     }
 
     #[test]
     fn a_mean_waits_for_every_seed() {
-        let rows = Plan::Reca.rows(&["sft-sparse-reca".into()], &[], true).unwrap();
+        let rows = Plan::Reca.rows(&["sft-sparse-reca".into()], &[], Some(3)).unwrap();
         let needs = |name: &str, seed| {
             let row = rows.iter().find(|row| row.name == name).unwrap();
-            row.needs(seed, 3).map(|(row, seed)| (row.name.clone(), seed)).collect::<Vec<_>>()
+            row.needs(seed).map(|(row, seed)| (row.name.clone(), seed)).collect::<Vec<_>>()
         };
         let sft = |seed| ("sft-sparse".to_owned(), seed);
-        assert_eq!(needs("sft-sparse-mean", 0), [sft(0), sft(1), sft(2)]);
+        assert_eq!(needs("sft-sparse-mean-of-3", 0), [sft(0), sft(1), sft(2)]);
         assert_eq!(needs("sft-sparse-reca", 2), [sft(2)]);
         assert_eq!(needs("sft-sparse", 1), []);
     }

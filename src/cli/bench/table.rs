@@ -87,12 +87,11 @@ impl Table {
             let (mut reports, mut seconds) = (Vec::new(), 0.0);
             for seed in 0..row.seeds(seeds) {
                 let folder = row.folder(out, seed);
-                let text =
-                    fs::read(folder.join(REPORT)).map_err(|e| Error::bad_input(e).at(folder.display()))?;
-                reports.push(
-                    serde_json::from_slice::<Saved>(&text)
-                        .map_err(|e| Error::bad_input(e).at(folder.display()))?,
-                );
+                let path = folder.join(REPORT);
+                let text = fs::read(&path).map_err(|e| Error::bad_input(e).at(path.display()))?;
+                let report = serde_json::from_slice::<Saved>(&text);
+                let again = |e| Error::bad_input(format!("{e}; remove it to evaluate the row anew"));
+                reports.push(report.map_err(|e| again(e).at(path.display()))?);
                 let plan_layout = reports.iter().all(|report: &Saved| report.drawing.plan_layout);
                 if *planned.get_or_insert(plan_layout) != plan_layout {
                     return Err(Error::bad_input(
