@@ -29,7 +29,7 @@ Examples:
 Every row is a `reca align` and a `reca eval`, and each is printed as it starts. What follows -- goes to
 every `reca align`. A call may be stopped at any time; the same command goes on. Below --out:
 table.md, table.json, figure.png (the same prompts from the same noise: above the base, below RecA on
-the open pool; figure.txt names them from the left), and a folder a row and training seed with its model, its loss and its report.";
+the open pool, with --mean the mean of its seeds; figure.txt names them from the left), and a folder a row and training seed with its model, its loss and its report.";
 
 /// Measure alignment against its controls
 #[derive(clap::Args)]
@@ -95,7 +95,7 @@ pub fn run(args: Args) -> Result<()> {
     let table = Table::read(&rows, &args.out, args.seeds, &base)?;
     write(&args.out.join("table.md"), table.markdown().as_bytes())?;
     write(&args.out.join("table.json"), &serde_json::to_vec_pretty(&table).map_err(Error::internal)?)?;
-    if let Some(row) = rows.iter().find(|row| row.name == plan::SHOWN) {
+    if let Some(row) = rows.iter().rfind(|row| row.name == plan::SHOWN || row.is_mean_of(plan::SHOWN)) {
         args.figure(&row.model(&args.out, 0, &base))?;
     }
     print(args.json, table.markdown().trim_end(), &table)

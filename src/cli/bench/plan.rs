@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf, absolute};
 
 use reca::{Error, Result};
 
-/// The row that the figure shows beside the base.
+/// The row that controls are measured against, and that the figure shows beside the base.
 pub const SHOWN: &str = "reca-open";
 
 /// Sets of rows.
@@ -78,6 +78,10 @@ impl Row {
     /// How many of `seeds` training seeds it has.
     pub fn seeds(&self, seeds: u64) -> u64 {
         if matches!(self.made, Made::Aligned(_)) { seeds } else { 1 }
+    }
+
+    pub fn is_mean_of(&self, name: &str) -> bool {
+        matches!(self.made, Made::Mean(_)) && self.parent().is_some_and(|row| row.name == name)
     }
 
     /// The row of RecA that a control is measured against: means against the mean.
