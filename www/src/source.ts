@@ -1,4 +1,5 @@
 /** What calls of both runtimes take. */
+import { RecaError, failure } from './error';
 
 /** An image file (PNG, JPEG, WebP, GIF) or its bytes. */
 export type ImageSource = Blob | ArrayBuffer | Uint8Array;
@@ -7,7 +8,13 @@ export interface Cancellable {
   signal?: AbortSignal;
 }
 
-export async function bytes(image: ImageSource): Promise<Uint8Array> {
-  if (image instanceof Uint8Array) return image;
-  return new Uint8Array(image instanceof Blob ? await image.arrayBuffer() : image);
+/** The bytes of a source; a file may be a folder, or may have changed since it was chosen. */
+export async function bytes(source: ImageSource): Promise<Uint8Array> {
+  if (source instanceof Uint8Array) return source;
+  if (!(source instanceof Blob)) return new Uint8Array(source);
+  try {
+    return new Uint8Array(await source.arrayBuffer());
+  } catch (thrown) {
+    throw new RecaError('bad_input', `the file could not be read: ${failure(thrown).message}; choose it again`);
+  }
 }

@@ -1,5 +1,6 @@
 /** A picture from its embeddings alone: mixed with another's, some switched off. */
 import { RecaError } from '../runtime';
+import { bytes } from '../source';
 import { Screen, Status, button, element, input, make, save } from './dom';
 import type { Lab } from './lab';
 import { attempt } from './report';
@@ -154,7 +155,7 @@ export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
     const file = load.files?.[0];
     load.value = '';
     if (!file) return;
-    take(parse(await file.text(), lab.info?.hiddenSize ?? 192));
+    take(parse(new TextDecoder().decode(await bytes(file)), lab.info?.hiddenSize ?? 192));
     markFirst(-1);
     original.clear('embeddings from a file, and no picture');
     await redraw();

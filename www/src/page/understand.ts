@@ -1,5 +1,6 @@
 /** A picture comes in: the model describes it, answers questions, shows its embeddings as colours. */
 import { RecaError } from '../runtime';
+import { bytes } from '../source';
 import { Screen, chips, element, input, make } from './dom';
 import type { Lab } from './lab';
 import { colours } from './pca';
@@ -68,8 +69,10 @@ export async function understandPanel(lab: Lab, chosen: (picture: Given) => void
     if (sample) await take(given(sample));
   }
 
-  /** The user's own; only the model's own reader says whether it is one. */
-  async function fitted(file: Blob): Promise<Given> {
+  /** The user's own; only the model's own reader says whether it is one. A copy, since a file may change
+   * or go before the next question. */
+  async function fitted(chosen: Blob): Promise<Given> {
+    const file = new Blob([(await bytes(chosen)) as BlobPart]);
     return { file, square: await (await lab.runtime).fit(file), sample: null };
   }
   pictureInputs((file) => take(fitted(file)), tools);
