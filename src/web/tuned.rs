@@ -1,7 +1,8 @@
 //! Tuned weights: how far they are taken, and in and out.
 
-use std::rc::Rc;
+use std::{collections::HashMap, rc::Rc};
 
+use ::safetensors::SafeTensors;
 use js_sys::Uint8Array;
 use tsify::Ts;
 use wasm_bindgen::prelude::*;
@@ -21,6 +22,9 @@ use crate::{
         safetensors::{self, Precision},
     },
 };
+
+/// The one metadata field of an exported file: its base's name.
+const BASE: &str = "base";
 
 /// A tuned generation expert, and the model that it makes of the base.
 pub struct Tuned {
@@ -79,30 +83,43 @@ impl Runtime {
         Ok(())
     }
 
-    /// The whole model with these weights as a safetensors file in half precision; with the other files
-    /// of its model directory, Python and the command line open it.
+    /// The whole model with these weights as a safetensors file in half precision, which names `base`, the
+    /// loaded model; with the other files of its model directory, Python and the command line open it.
     #[wasm_bindgen(js_name = exportWeights)]
-    pub async fn export_weights(&self, weights: Ts<Weights>) -> Result<Uint8Array> {
+    pub async fn export_weights(&self, weights: Ts<Weights>, base: String) -> Result<Uint8Array> {
         let weights = weights.to_rust().map_err(Error::bad_input)?;
         self.whole()?;
-        let bytes = safetensors::save(&self.model(weights)?.umm, Precision::F16).await?;
+        let metadata = HashMap::from([(BASE.to_owned(), base)]);
+        let bytes = safetensors::save_with(&self.model(weights)?.umm, Precision::F16, Some(metadata)).await?;
         Ok(Uint8Array::from(bytes.as_slice()))
     }
 
-    /// Takes the generation expert of a file that [`Runtime::export_weights`] wrote as the aligned one.
+    /// Takes the generation expert of a file that [`Runtime::export_weights`] wrote as the aligned one, all of
+    /// the way; `base` names the loaded model.
     ///
     /// # Errors
-    /// `weights_format` and `weights_shape` for another model's or a damaged file; what was there stays.
+    /// `bad_input` for a file that names another base, `weights_format` and `weights_shape` for another
+    /// model's or a damaged one; what was there stays.
     #[wasm_bindgen(js_name = importWeights)]
-    pub fn import_weights(&self, bytes: &[u8]) -> Result<()> {
+    pub fn import_weights(&self, bytes: &[u8], base: &str) -> Result<()> {
+        // Those of the command line name none.
+        let named = SafeTensors::read_metadata(bytes)
+            .ok()
+            .and_then(|(_, header)| header.metadata().as_ref()?.get(BASE).cloned());
+        if named.is_some_and(|named| named != base) {
+            let message = "these weights are of another base than the loaded one; open the model that they were \
+                           exported from, and import them there";
+            return Err(Error::bad_input(message));
+        }
         let base = self.base()?;
         let umm = safetensors::load(base.umm.clone(), bytes)?;
+        self.reset();
         self.aligned.borrow_mut().set(&base, umm.generation);
         Ok(())
     }
 
-    /// Takes the aligned weights that come with the model: `manifest.json`, which lists them as `later`, and
-    /// `aligned.safetensors`.
+    /// Takes the aligned weights that come with the model, all of the way: `manifest.json`, which lists them
+    /// as `later`, and `aligned.safetensors`.
     ///
     /// # Errors
     /// `weights_hash`, `weights_format`, `weights_shape`; what was there stays.
@@ -111,6 +128,7 @@ impl Runtime {
         let [bytes] = Manifest::read([ALIGNED], |name| file(files, name))?;
         let base = self.base()?;
         let umm = with_aligned(base.umm.clone(), &bytes)?;
+        self.reset();
         self.aligned.borrow_mut().set(&base, umm.generation);
         Ok(())
     }

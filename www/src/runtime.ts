@@ -266,16 +266,19 @@ export class Runtime {
     return this.#connection.call('kept', {}, { signal });
   }
 
-  take(name: string, { signal }: Cancellable = {}): Promise<void> {
-    return this.#connection.call('take', { name: plain(name) }, { signal });
+  /** Takes kept weights as the aligned ones, all of the way. */
+  async take(name: string, { signal }: Cancellable = {}): Promise<void> {
+    await this.#connection.call('take', { name: plain(name) }, { signal });
+    this.#share = 1;
   }
 
   /**
    * Fetches the aligned weights that come with the model, `aligned.safetensors` in its folder, and takes
-   * them as the aligned ones. A folder without them fails with `bad_input`.
+   * them as the aligned ones, all of the way. A folder without them fails with `bad_input`.
    */
   async takeShipped({ onProgress, signal }: LoadOptions = {}): Promise<void> {
-    return this.#connection.call('takeShipped', {}, { onProgress, signal });
+    await this.#connection.call('takeShipped', { files: null }, { onProgress, signal });
+    this.#share = 1;
   }
 
   discard(name: string, { signal }: Cancellable = {}): Promise<void> {
@@ -288,9 +291,10 @@ export class Runtime {
     return new Blob([bytes as BlobPart], { type: 'application/octet-stream' });
   }
 
-  /** Takes the generation expert of a file that `export` wrote as the aligned one. */
+  /** Takes the generation expert of a file that `export` wrote of the same base as the aligned one, all of the way. */
   async import(file: ImageSource, { signal }: Cancellable = {}): Promise<void> {
-    return this.#connection.call('importWeights', { bytes: await bytes(file) }, { signal });
+    await this.#connection.call('importWeights', { bytes: await bytes(file) }, { signal });
+    this.#share = 1;
   }
 
   /**

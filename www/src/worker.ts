@@ -109,7 +109,7 @@ const handlers: Handlers<Calls> = {
   async take({ name }) {
     const bytes = await store.read(kept(name));
     if (!bytes) throw new RecaError('bad_input', `nothing is kept of this model under the name ${name}`);
-    runtime().importWeights(bytes);
+    runtime().importWeights(bytes, loaded().base);
   },
   discard: ({ name }) => store.remove(kept(name)),
   async takeShipped(_, { id, signal }) {
@@ -119,7 +119,7 @@ const handlers: Handlers<Calls> = {
     fitting(() => runtime().takeShipped(files));
   },
   exportWeights: ({ weights }, { signal }) => exported(weights, signal),
-  importWeights: ({ bytes }) => runtime().importWeights(bytes),
+  importWeights: ({ bytes }) => runtime().importWeights(bytes, loaded().base),
   interpolate: ({ share }) => runtime().interpolate(share),
   reset: () => runtime().reset(),
   // Initialising once more only gives what is there.
@@ -154,7 +154,7 @@ function fitting(take: () => void): void {
 
 async function exported(weights: Weights, signal: AbortSignal): Promise<Uint8Array> {
   await complete(signal);
-  return runtime().exportWeights(weights);
+  return runtime().exportWeights(weights, loaded().base);
 }
 
 /** Whether the device has gone. Then calls may fail as defects before it is said to be lost. On the CPU
