@@ -135,7 +135,7 @@ impl Pictures {
         let part = format!("{pool} {seed} {from} {count}{of}");
         let engine = runtime.engine_of(nouns)?;
         let kind = named(&pool)?;
-        let two_objects = (kind == Pool::Drawing).then_some(TWO_OBJECTS);
+        let two_objects = (kind == Pool::Drawing).then(|| two_objects(self.base.recipe()));
         let config = PoolConfig { kind, seed, size: count, two_objects };
         let made = (from..from + count).map(|index| config.sample(&engine, index));
         let (scenes, pictures): (Vec<_>, Vec<_>) = made.collect::<Result<Vec<_>>>()?.into_iter().unzip();
@@ -147,6 +147,15 @@ impl Pictures {
         }
         self.parts.push(part);
         Ok(())
+    }
+}
+
+/// Share of scenes of two objects that a model was taught drawing with: `stages.generation.two_objects` of its
+/// recipe. The recipes themselves, and what reads them, would make the build larger.
+fn two_objects(recipe: Option<&str>) -> f32 {
+    match recipe {
+        Some("tiny") => 0.65,
+        _ => TWO_OBJECTS,
     }
 }
 
