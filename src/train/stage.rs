@@ -127,7 +127,7 @@ impl<S: Stage> Trainer<S> {
         let loss = read(loss.without_autodiff()).await?.into_iter().sum::<f32>();
         if !loss.is_finite() {
             return Err(Error::bad_input(format!(
-                "the loss of step {} is {loss}; resume from the last checkpoint with a lower learning rate",
+                "the loss of step {} is {loss}; start again with a lower learning rate",
                 self.step
             )));
         }
