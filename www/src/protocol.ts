@@ -86,8 +86,8 @@ export interface Calls {
   kept: [object, string[]];
   take: [{ name: string }, void];
   discard: [{ name: string }, void];
-  /** Fetches the aligned weights that come with the model. */
-  takeShipped: [object, void];
+  /** Takes the aligned weights that come with the model; fetches them where there are no files. */
+  takeShipped: [{ files: ModelFiles | null }, void];
   exportWeights: [{ weights: Weights }, Uint8Array];
   importWeights: [{ bytes: Uint8Array }, void];
   /** How far the base is moved to the aligned weights, 0 to 1. */

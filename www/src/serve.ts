@@ -1,4 +1,5 @@
-/** A worker's end of the connection: one request is worked on at a time, in the order of asking. */
+/** A worker's end of the connection: one request is worked on at a time, in the order of asking, but for
+ * those that something is fetched for, which wait for it beside the others. */
 import { type Failure, failure } from './error';
 import type { Answer, Arguments, CallList, FromWorker, ToWorker } from './protocol';
 
@@ -11,10 +12,19 @@ export type Handlers<C extends CallList<C>> = {
   [N in keyof C]: (args: Arguments<C, N>, job: Job) => Answer<C, N> | Promise<Answer<C, N>>;
 };
 
+/** What gets a request all that it needs, once those before it are done, and before its turn comes. */
+export type Fetches<C extends CallList<C>> = {
+  [N in keyof C]?: (args: Arguments<C, N>, job: Job) => Promise<Arguments<C, N>>;
+};
+
 export const post = (message: FromWorker) => self.postMessage(message);
 
 /** Answers requests; `isFatal` says after which failures the worker is unusable. */
-export function serve<C extends CallList<C>>(handlers: Handlers<C>, isFatal: (error: Failure) => boolean): void {
+export function serve<C extends CallList<C>>(
+  handlers: Handlers<C>,
+  isFatal: (error: Failure) => boolean,
+  fetches: Fetches<C> = {},
+): void {
   const controllers = new Map<number, AbortController>();
   let queue = Promise.resolve();
   self.addEventListener('message', ({ data }: MessageEvent<ToWorker<C>>) => {
@@ -25,19 +35,28 @@ export function serve<C extends CallList<C>>(handlers: Handlers<C>, isFatal: (er
     const { id, call, args } = data;
     const controller = new AbortController();
     controllers.set(id, controller);
-    queue = queue.then(async () => {
-      try {
-        controller.signal.throwIfAborted();
-        const value = await handlers[call](args, { id, signal: controller.signal });
-        post({ type: 'done', id, value });
-      } catch (thrown) {
-        const error = failure(thrown);
-        // A trap leaves the program in the middle of a call.
-        if (thrown instanceof WebAssembly.RuntimeError || isFatal(error)) post({ type: 'fatal', error });
-        else post({ type: 'failed', id, error });
-      } finally {
-        controllers.delete(id);
-      }
+    const job = { id, signal: controller.signal };
+    const answer = async (whole: typeof args) => {
+      job.signal.throwIfAborted();
+      post({ type: 'done', id, value: await handlers[call](whole, job) });
+      controllers.delete(id);
+    };
+    const fail = (thrown: unknown) => {
+      controllers.delete(id);
+      const error = failure(thrown);
+      // A trap leaves the program in the middle of a call.
+      if (thrown instanceof WebAssembly.RuntimeError || isFatal(error)) post({ type: 'fatal', error });
+      else post({ type: 'failed', id, error });
+    };
+    const fetched = fetches[call];
+    if (!fetched) {
+      queue = queue.then(() => answer(args)).catch(fail);
+      return;
+    }
+    const coming = queue.then(() => {
+      job.signal.throwIfAborted();
+      return fetched(args, job);
     });
+    void coming.then((whole) => (queue = queue.then(() => answer(whole)).catch(fail)), fail);
   });
 }

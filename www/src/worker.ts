@@ -6,7 +6,7 @@ import { type Artefact, type Opened, open } from './artefact';
 import { type Failure, RecaError, failure } from './error';
 import { MANIFEST, baseOf, download, downloadAligned, downloadLater, downloadScorer, downloadWorld } from './model';
 import type { Calls, Frame, ModelFiles, Progress, Weights } from './protocol';
-import { type Handlers, post, serve } from './serve';
+import { type Fetches, type Handlers, post, serve } from './serve';
 import * as store from './store';
 
 const BUILDS = import.meta.glob<typeof Wasm>('../../pkg/dist/{cpu,webgpu}/reca.js');
@@ -19,8 +19,9 @@ const artefact: Artefact<typeof Wasm, Wasm.Runtime> = {
 type Lab = Opened<typeof Wasm, Wasm.Runtime>;
 
 let opened: Lab | null = null;
-/** The loaded model: where it came from, its manifest, and what tells its base from any other. */
-let model: { source: string | ModelFiles; manifest: Uint8Array; base: string } | null = null;
+/** The loaded model: where it came from, its manifest, what tells its base from any other, and the files that
+ * were left for later, once they are fetched. */
+let model: { source: string | ModelFiles; manifest: Uint8Array; base: string; later: ModelFiles | null } | null = null;
 const drawings = new Map<number, Wasm.Drawing>();
 const evaluations = new Map<number, Wasm.Evaluation>();
 
@@ -33,12 +34,12 @@ const handlers: Handlers<Calls> = {
     const files = typeof source === 'string' ? await download(source, signal, telling(id)) : source;
     const info = runtime().load(files);
     const manifest = files[MANIFEST] as Uint8Array;
-    model = { source, manifest, base: baseOf(manifest) };
-    align.end();
+    model = { source, manifest, base: baseOf(manifest), later: null };
+    await align.end();
     return info;
   },
-  async openWorld({ source }, { signal }) {
-    const files = typeof source === 'string' ? await downloadWorld(source, signal) : source;
+  openWorld({ source }) {
+    const files = fetched(source);
     const file = (name: string) => {
       const bytes = files[name];
       if (!bytes) throw new RecaError('weights_format', `${name} is missing from the model's files`);
@@ -46,9 +47,7 @@ const handlers: Handlers<Calls> = {
     };
     runtime().openWorld(file('world.json'), file('sprites.png'));
   },
-  async openScorer({ source }, { signal }) {
-    runtime().openScorer(typeof source === 'string' ? await downloadScorer(source, signal) : source);
-  },
+  openScorer: ({ source }) => runtime().openScorer(fetched(source)),
   scenes({ range: { pool, seed, from, count, nouns } }) {
     const [number, first] = [BigInt(seed), BigInt(from)];
     return Array.from({ length: count }, (_, offset) => {
@@ -112,10 +111,8 @@ const handlers: Handlers<Calls> = {
     runtime().importWeights(bytes, loaded().base);
   },
   discard: ({ name }) => store.remove(kept(name)),
-  async takeShipped(_, { id, signal }) {
-    const { source, manifest } = loaded();
-    if (typeof source !== 'string') throw new RecaError('bad_input', 'only a model that was loaded from an address comes with aligned weights');
-    const files = await downloadAligned(source, manifest, signal, telling(id));
+  takeShipped({ files }) {
+    if (files?.[MANIFEST] !== loaded().manifest) throw new RecaError('bad_input', 'another model was loaded meanwhile; fetch its weights');
     fitting(() => runtime().takeShipped(files));
   },
   exportWeights: ({ weights }, { signal }) => exported(weights, signal),
@@ -126,19 +123,50 @@ const handlers: Handlers<Calls> = {
   memory: async () => (await instance().wasm.default()).memory.buffer.byteLength,
 };
 
-serve(handlers, isFatal);
+/** What comes over a line that may be slow. */
+const fetches: Fetches<Calls> = {
+  openWorld: async ({ source }, { signal }) => ({ source: typeof source === 'string' ? await downloadWorld(source, signal) : source }),
+  openScorer: async ({ source }, { signal }) => ({ source: typeof source === 'string' ? await downloadScorer(source, signal) : source }),
+  async takeShipped(_, { id, signal }) {
+    const { source, manifest } = loaded();
+    if (typeof source !== 'string') throw new RecaError('bad_input', 'only a model that was loaded from an address comes with aligned weights');
+    return { files: await downloadAligned(source, manifest, signal, telling(id)) };
+  },
+  alignBegin: withLater,
+  keep: withLater,
+  exportWeights: withLater,
+};
+
+serve(handlers, isFatal, fetches);
 
 function telling(id: number): (progress: Progress) => void {
   return (progress) => post({ type: 'progress', id, progress });
 }
 
 /** Fetches what of the model was left for later. */
+async function withLater<A>(args: A, { signal }: { signal: AbortSignal }): Promise<A> {
+  if (model && runtime().incomplete) await later(signal);
+  return args;
+}
+
+async function later(signal: AbortSignal): Promise<ModelFiles> {
+  const model = loaded();
+  const { source, manifest } = model;
+  return (model.later ??= typeof source === 'string' ? await downloadLater(source, manifest, signal) : source);
+}
+
+/** Completes the model. */
 async function complete(signal: AbortSignal): Promise<void> {
   if (!runtime().incomplete) return;
-  const { source, manifest } = loaded();
-  if (typeof source !== 'string') return runtime().complete(source);
-  const files = await downloadLater(source, manifest, signal);
+  const files = await later(signal);
+  loaded().later = null;
   fitting(() => runtime().complete(files));
+}
+
+/** The files of a source that has been fetched. */
+function fetched(source: string | ModelFiles): ModelFiles {
+  if (typeof source !== 'string') return source;
+  throw new RecaError('internal', `${source} was not fetched`);
 }
 
 /** Takes files that were fetched after their model; says what to do where they are not the loaded one's. */
