@@ -257,7 +257,7 @@ export class Runtime {
   }
 
   /** Stores the loaded model's aligned weights on this machine under a name; `take` makes them the aligned ones again. */
-  keep(name: string, { signal }: Cancellable = {}): Promise<void> {
+  async keep(name: string, { signal }: Cancellable = {}): Promise<void> {
     return this.#connection.call('keep', { name: plain(name) }, { signal });
   }
 
@@ -281,7 +281,7 @@ export class Runtime {
     this.#share = 1;
   }
 
-  discard(name: string, { signal }: Cancellable = {}): Promise<void> {
+  async discard(name: string, { signal }: Cancellable = {}): Promise<void> {
     return this.#connection.call('discard', { name: plain(name) }, { signal });
   }
 
@@ -356,8 +356,8 @@ export class Runtime {
 
 /** A name that may become a file's. */
 function plain(name: string): string {
-  if (/^[\w][\w .-]{0,59}$/.test(name)) return name;
-  throw new RecaError('bad_input', 'a name has 1 to 60 letters, digits, spaces, dots or dashes');
+  if (/^[\p{L}\p{N}_][\p{L}\p{M}\p{N}_ .-]{0,59}$/u.test(name)) return name;
+  throw new RecaError('bad_input', 'a name has 1 to 60 letters, digits, spaces, dots or dashes, and begins with a letter or digit');
 }
 
 /** A range whose numbers are such as the data engine counts by. */

@@ -6,7 +6,9 @@ const FOLDER = 'reca';
 const FULL = 'QuotaExceededError';
 
 async function folder(): Promise<FileSystemDirectoryHandle> {
-  const root = await navigator.storage.getDirectory();
+  const storage = navigator.storage as StorageManager | undefined;
+  if (!storage?.getDirectory) throw new Error('it needs a page by https or from localhost');
+  const root = await storage.getDirectory();
   return root.getDirectoryHandle(FOLDER, { create: true });
 }
 
@@ -27,6 +29,7 @@ export async function save(name: string, bytes: Uint8Array): Promise<void> {
     }
     await (file as unknown as { move(name: string): Promise<void> }).move(name);
   } catch (thrown) {
+    await remove(`${name}.new`);
     const { name: why } = thrown as Error;
     if (why === FULL) throw new RecaError('quota', "the browser's storage is full; discard what is kept, or free some space");
     if (why === 'NoModificationAllowedError') throw new RecaError('busy', 'another tab is storing the same; close it');
