@@ -78,8 +78,9 @@ async function start<W extends Build, R extends Owner>(
 ): Promise<Opened<W, R>> {
   const build = artefact[name];
   if (!build) throw new RecaError('no_webgpu', `this page has no ${name} build`);
-  const wasm = await build();
+  let wasm: W;
   try {
+    wasm = await build();
     await wasm.default();
   } catch (thrown) {
     throw new RecaError('network', `the ${name} build could not be loaded: ${failure(thrown).message}`);
@@ -90,8 +91,8 @@ async function start<W extends Build, R extends Owner>(
 
 /** A runtime that has shown that it works; until then its breaking down is only this call's failure. */
 async function onTrial<R>(wasm: Build, create: () => Promise<R>, onFatal: OnFatal): Promise<R> {
-  const trial = Promise.withResolvers<never>();
-  const fail: OnFatal = ({ code, message }) => trial.reject(new RecaError(code, message));
+  let fail: OnFatal = () => {};
+  const trial = new Promise<never>((_, reject) => (fail = ({ code, message }) => reject(new RecaError(code, message))));
   let listener = fail;
   wasm.onFatal((message) => listener({ code: 'internal', message }));
   const late = setTimeout(() => fail({ code: 'no_webgpu', message: `no answer within ${TRIAL_SECONDS} s` }), TRIAL_SECONDS * 1000);
@@ -102,7 +103,7 @@ async function onTrial<R>(wasm: Build, create: () => Promise<R>, onFatal: OnFata
   };
   self.addEventListener('error', broken);
   try {
-    const runtime = await Promise.race([create(), trial.promise]);
+    const runtime = await Promise.race([create(), trial]);
     listener = onFatal;
     return runtime;
   } finally {

@@ -1,5 +1,5 @@
 /** The page's end of a worker: requests out, answers in, each answer to its promise. */
-import { RecaError } from './error';
+import { RecaError, failure } from './error';
 import type { Answer, Arguments, CallList, FromWorker, ToWorker } from './protocol';
 
 interface Pending {
@@ -11,6 +11,15 @@ interface Pending {
 export interface CallOptions<Progress> {
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
+}
+
+/** A worker as `start` makes it, which browsers refuse where its script is on another site. */
+export function started(start: () => Worker): Worker {
+  try {
+    return start();
+  } catch (thrown) {
+    throw new RecaError('bad_input', `the worker could not be started: ${failure(thrown).message}; serve the package from the page's own origin`);
+  }
 }
 
 /** `C`: what the worker can be asked; `P`: how it tells of its progress. */
@@ -47,7 +56,11 @@ export class Connection<C extends CallList<C>, P> {
       this.#take(id)?.reject(aborted());
     };
     signal?.addEventListener('abort', abort, { once: true });
-    this.#send({ type: 'request', id, call, args } as unknown as ToWorker<C>);
+    try {
+      this.#send({ type: 'request', id, call, args } as unknown as ToWorker<C>);
+    } catch (thrown) {
+      this.#take(id)?.reject(new RecaError('bad_input', `${String(call)} was given what no worker can be sent: ${failure(thrown).message}`));
+    }
     return answer.finally(() => signal?.removeEventListener('abort', abort));
   }
 

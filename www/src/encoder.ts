@@ -1,9 +1,9 @@
 /** A CLIP or SigLIP checkpoint in a worker of its own: embeddings, scores of labels, cosines of patches. */
-import { Connection } from './connection';
+import { Connection, started } from './connection';
 import type { CosineMap, EncoderCalls, EncoderInfo, EncoderProgress, LabelScores } from './encoder-protocol';
 import { RecaError } from './error';
 import type { Backend, RuntimeInfo } from './protocol';
-import { type Cancellable, type ImageSource, bytes } from './source';
+import { type Cancellable, type ImageSource, address, bytes } from './source';
 
 export type { CosineMap, EncoderInfo, EncoderProgress, LabelScores } from './encoder-protocol';
 
@@ -44,11 +44,10 @@ export class Encoder {
     source: string | URL | Iterable<File>,
     { backend = 'auto', signal, onProgress }: OpenOptions = {},
   ): Promise<Encoder> {
-    const worker = new Worker(new URL('./encoder-worker.ts', import.meta.url), { type: 'module', name: 'encoder' });
+    const worker = started(() => new Worker(new URL('./encoder-worker.ts', import.meta.url), { type: 'module', name: 'encoder' }));
     const connection = new Connection<EncoderCalls, EncoderProgress>(worker);
     try {
-      const url = typeof source === 'string' || source instanceof URL;
-      const where = url ? new URL(source, document.baseURI).href : [...source];
+      const where = typeof source === 'string' || source instanceof URL ? address(source) : [...source];
       const { info, device } = await connection.call('open', { source: where, backend }, { signal, onProgress });
       return new Encoder(connection, info, device);
     } catch (thrown) {

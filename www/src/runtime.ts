@@ -2,7 +2,7 @@
  * A unified multimodal model in a worker: it describes images, draws prompts, and redraws images
  * from their understanding embeddings. Every failure is a `RecaError`; every call takes a signal.
  */
-import { Connection } from './connection';
+import { Connection, started } from './connection';
 import { RecaError } from './error';
 import type {
   AlignOptions,
@@ -23,11 +23,12 @@ import type {
   SceneRange,
   Weights,
 } from './protocol';
-import { type Cancellable, type ImageSource, bytes } from './source';
+import { type Cancellable, type ImageSource, address, bytes } from './source';
 
 export * from './encoder';
 export { type ErrorCode, RecaError } from './error';
 export type {
+  AlignOptions,
   AlignPictures,
   AlignRun,
   AlignStep,
@@ -82,7 +83,8 @@ const RESTARTS = 3;
 
 type Lab = Connection<Calls, Progress>;
 
-const connect = (): Lab => new Connection(new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'reca' }));
+const connect = (): Lab =>
+  new Connection(started(() => new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'reca' })));
 
 export class Runtime {
   #connection: Lab;
@@ -370,6 +372,5 @@ function counted(range: SceneRange): SceneRange {
 }
 
 function resolved(source: string | URL | ModelFiles): string | ModelFiles {
-  const where = typeof source === 'string' || source instanceof URL;
-  return where ? new URL(source, document.baseURI).href : source;
+  return typeof source === 'string' || source instanceof URL ? address(source) : source;
 }

@@ -4,6 +4,15 @@ import { RecaError, failure } from './error';
 /** An image file (PNG, JPEG, WebP, GIF) or its bytes. */
 export type ImageSource = Blob | ArrayBuffer | Uint8Array;
 
+/** An address as it reads from the page. */
+export function address(source: string | URL): string {
+  try {
+    return new URL(source, document.baseURI).href;
+  } catch {
+    throw new RecaError('bad_input', `"${source}" is no address`);
+  }
+}
+
 export interface Cancellable {
   signal?: AbortSignal;
 }
