@@ -1,21 +1,28 @@
 /** Alignments in the worker: pictures in, steps out, checkpoints to the store. */
 import type { Alignment, Pictures, Runtime } from '@reca/web/cpu';
 import { type Failure, RecaError, failure } from './error';
+import { type Lock, hold, isHeld } from './lock';
 import type { AlignOptions, AlignPictures, AlignRun, AlignStep, Progress } from './protocol';
+import { type ImageSource, bytes } from './source';
 import * as store from './store';
 
 /** Files of the run on a base that was interrupted. */
 const checkpointOf = (base: string) => `alignment.${base}.safetensors`;
 const runOf = (base: string) => `alignment.${base}.json`;
+/** Held by the one tab that trains a base and stores its checkpoints. */
+const lockOf = (base: string) => `reca alignment ${base}`;
+const BUSY: Failure = { code: 'busy', message: 'another tab is aligning the same model' };
 /** Pictures that the frozen half reads between looks at the signal. */
 const CHUNK = 8;
+/** Pictures that an alignment needs. */
+const LEAST = 2;
 /** What the base was taught to draw, for `lambdaT2i`. */
 const CAPTIONED = { pool: 'drawing', seed: 2, from: 0 } as const;
 type CaptionedScenes = typeof CAPTIONED & { count: number };
 
-let current: { alignment: Alignment; base: string } | null = null;
+let current: { alignment: Alignment; base: string; lock: Lock | null } | null = null;
 
-/** Reads the pictures and begins; with `resume`, goes on from the stored checkpoint. */
+/** Reads the pictures and begins; with `resume`, goes on from the stored checkpoint, which is forgotten else. */
 export async function begin(
   runtime: Runtime,
   base: string,
@@ -24,36 +31,47 @@ export async function begin(
   signal: AbortSignal,
   onProgress: (progress: Progress) => void,
 ): Promise<{ step: number; steps: number }> {
-  end();
+  await end();
   const captioned: CaptionedScenes | null =
     (run.options.lambdaT2i ?? 0) > 0 ? { ...CAPTIONED, count: size(run.pictures) } : null;
   const all = [run.pictures, ...(captioned ? [captioned] : [])];
   const total = all.reduce((sum, pictures) => sum + size(pictures), 0);
   const collections: Pictures[] = [];
+  const refused: string[] = [];
   let loaded = 0;
   for (const from of all) {
     const collection = runtime.pictures();
     collections.push(collection);
     for (let made = 0; made < size(from); ) {
       signal.throwIfAborted();
-      const added = await add(collection, runtime, from, made);
+      const added = await add(collection, runtime, from, made, refused);
       made += added;
       loaded += added;
-      onProgress({ loaded, total });
+      onProgress({ loaded, total, refused });
       // Lets a message with the abort in.
       await new Promise((resolve) => setTimeout(resolve));
     }
   }
   const [pictures, own] = collections as [Pictures, Pictures?];
-  const alignment = runtime.align(pictures, own, { ...run.options } as AlignOptions);
-  if (resume) {
-    const bytes = await store.read(checkpointOf(base));
-    if (!bytes) throw new RecaError('bad_input', 'no checkpoint of this model is stored');
-    alignment.resume(bytes);
+  if (refused.length && pictures.length < LEAST) {
+    throw new RecaError('bad_input', `${LEAST} pictures are needed, and of ${size(run.pictures)} files ${pictures.length} can be read; ${refused[0]}`);
   }
-  current = { alignment, base };
-  if (!('files' in run.pictures)) await store.save(runOf(base), new TextEncoder().encode(JSON.stringify(run))).catch(() => {});
+  const alignment = runtime.align(pictures, own, { ...run.options } as AlignOptions);
+  const lock = await hold(lockOf(base));
+  current = { alignment, base, lock };
+  if (resume) await goOn(alignment, base, lock);
+  else if (lock) await remove(base);
+  if (lock && !('files' in run.pictures)) await store.save(runOf(base), new TextEncoder().encode(JSON.stringify(run))).catch(() => {});
   return { step: Number(alignment.made), steps: Number(alignment.steps) };
+}
+
+async function goOn(alignment: Alignment, base: string, lock: Lock | null): Promise<void> {
+  if (!lock) throw new RecaError(BUSY.code, `${BUSY.message}; stop it there first`);
+  const checkpoint = await store.read(checkpointOf(base));
+  if (!checkpoint) throw new RecaError('bad_input', 'no checkpoint of this model is stored');
+  alignment.resume(checkpoint);
+  // After the last step nothing would, and what was published before went with its worker.
+  alignment.publish();
 }
 
 function size(pictures: AlignPictures | CaptionedScenes): number {
@@ -65,9 +83,17 @@ async function add(
   runtime: Runtime,
   from: AlignPictures | CaptionedScenes,
   made: number,
+  refused: string[],
 ): Promise<number> {
   if ('files' in from) {
-    await to.add(from.files[made] as Uint8Array);
+    const file = from.files[made] as ImageSource;
+    try {
+      await to.add(await bytes(file));
+    } catch (thrown) {
+      const { code, message } = failure(thrown);
+      if (code !== 'bad_input') throw thrown;
+      refused.push(`${file instanceof File ? file.name : `file ${made + 1}`}: ${message}`);
+    }
     return 1;
   }
   const count = Math.min(CHUNK, from.count - made);
@@ -79,33 +105,41 @@ async function add(
 /** One step; `publish` makes what is learned the aligned weights, `save` stores a checkpoint. */
 export async function step(publish: boolean, save: boolean): Promise<AlignStep> {
   if (!current) throw new RecaError('bad_input', 'no alignment is under way');
-  const { alignment, base } = current;
+  const { alignment, base, lock } = current;
   const begun = performance.now();
   const { step, loss, learningRate } = (await alignment.step()) as { step: number; loss: number; learningRate: number };
   const ms = performance.now() - begun;
   if (publish) alignment.publish();
   let unsaved: Failure | null = null;
-  if (save) {
+  if (save && !lock) unsaved = BUSY;
+  else if (save) {
     const checkpoint = await alignment.checkpoint();
     unsaved = await store.save(checkpointOf(base), checkpoint).then(() => null, failure);
   }
   return { step: Number(step), steps: Number(alignment.steps), loss, learningRate, ms, unsaved };
 }
 
-export function end(): void {
+export async function end(): Promise<void> {
   const ended = current;
   current = null;
   ended?.alignment.free();
+  await ended?.lock?.release();
 }
 
-/** The run on a base of which a checkpoint is stored, or null. */
+/** The run on a base of which a checkpoint is stored, or null; one that is under way was not interrupted. */
 export async function stored(base: string): Promise<AlignRun | null> {
+  if (await isHeld(lockOf(base))) return null;
   const [run, checkpoint] = await Promise.all([store.read(runOf(base)), store.list(checkpointOf(base))]);
   if (!run || !checkpoint.length) return null;
   return JSON.parse(new TextDecoder().decode(run)) as AlignRun;
 }
 
+/** Removes the stored checkpoint, but not that of a run under way, which may be another tab's. */
 export async function forget(base: string): Promise<void> {
+  if (!(await isHeld(lockOf(base)))) await remove(base);
+}
+
+async function remove(base: string): Promise<void> {
   await store.remove(checkpointOf(base));
   await store.remove(runOf(base));
 }

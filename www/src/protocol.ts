@@ -2,6 +2,7 @@
  * once, in order; drawings and alignments are pulled a step at a time. */
 import type { AlignOptions, Backend, DrawOptions, EvaluateOptions, Evaluated, ModelInfo, RuntimeInfo, Share, Tally, Weights } from '@reca/web/cpu';
 import type { Failure } from './error';
+import type { ImageSource } from './source';
 
 export type { AlignOptions, Backend, DrawOptions, EvaluateOptions, Evaluated, ModelInfo, RuntimeInfo, Share, Tally, Weights };
 
@@ -30,8 +31,8 @@ export type Frame =
   | { kind: 'step'; step: number; steps: number; pictures: ImageData[] | null }
   | { kind: 'image'; step: number; steps: number; pictures: ImageData[] };
 
-/** What to align on: scenes, or image files. */
-export type AlignPictures = SceneRange | { files: Uint8Array[] };
+/** What to align on: scenes, or image files, which are read one at a time; those that are no pictures are left out. */
+export type AlignPictures = SceneRange | { files: ImageSource[] };
 
 /** An alignment: pictures and settings. */
 export interface AlignRun {
@@ -113,8 +114,10 @@ export type FromWorker =
   /** The worker is unusable and must be replaced. */
   | { type: 'fatal'; error: Failure };
 
-/** Bytes of a download so far and in all. */
+/** Bytes of a download, or pictures to align on, so far and in all. */
 export interface Progress {
   loaded: number;
   total: number;
+  /** Of image files to align on: those that are left out, each with why. */
+  refused?: string[];
 }

@@ -33,6 +33,8 @@ export type {
   AlignRun,
   AlignStep,
   Backend,
+  DrawOptions,
+  EvaluateOptions,
   Evaluated,
   Frame,
   ModelFiles,
@@ -66,13 +68,13 @@ export interface DrawingOptions extends Cancellable, Partial<DrawOptions> {
 }
 
 export interface AligningOptions extends Cancellable, Partial<AlignOptions> {
-  /** The aligned weights are made anew every so many steps, and at the end. Default 10. */
+  /** The aligned weights are made anew every so many steps, where it goes on from a checkpoint, and at the end. Default 10. */
   publish?: number;
   /** A checkpoint is stored every so many steps, and at the end; 0 for none. Default 10. */
   checkpoint?: number;
-  /** Go on from the stored checkpoint. */
+  /** Go on from the stored checkpoint; without it that one is forgotten. */
   resume?: boolean;
-  /** Pictures read so far, before the first step. */
+  /** Pictures read so far, before the first step, and the files that are left out. */
   onProgress?: (progress: Progress) => void;
 }
 
@@ -196,7 +198,7 @@ export class Runtime {
   /**
    * Reconstruction Alignment of the base, a step a turn. Leaving the loop, or the signal, ends it;
    * what was published stays. If the worker breaks down, a new one goes on from the last checkpoint,
-   * and steps since then come again.
+   * and steps since then come again. While another tab aligns the same model, nothing is stored.
    */
   async *align(
     pictures: AlignPictures,
@@ -212,7 +214,7 @@ export class Runtime {
         while (step < steps) {
           const next = step + 1;
           const save = due(checkpoint, next, steps);
-          const request = { publish: due(publish, next, steps), save };
+          const request = { publish: next === steps || due(publish, next, steps), save };
           const made = await this.#connection.call('alignStep', request, { signal });
           saved ||= save && !made.unsaved;
           step = made.step;
