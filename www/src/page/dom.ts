@@ -58,6 +58,15 @@ export class Status {
   }
 }
 
+/** Lets one button be pressed in the place of another, or of what is hidden then; the focus would be lost with it. */
+export function handOver(from: HTMLElement, to: HTMLButtonElement): void {
+  const focused = from.contains(document.activeElement);
+  to.disabled = false;
+  if (focused) to.focus();
+  if (from instanceof HTMLButtonElement) from.disabled = true;
+  else from.hidden = true;
+}
+
 /** A canvas that shows pictures in their own resolution. */
 export class Screen {
   readonly canvas: HTMLCanvasElement;

@@ -1,6 +1,6 @@
 /** The prompt box: a grid of pictures out of noise, preview by preview; stops within a step. */
-import { Screen, Status, button, chips, element, input, make, save, slug } from './dom';
-import type { Lab } from './lab';
+import { Screen, Status, button, chips, element, handOver, input, make, save, slug } from './dom';
+import { type Lab, stoppable } from './lab';
 import { attempt } from './report';
 import { results } from './samples';
 import { bind, state } from './state';
@@ -10,7 +10,7 @@ const SPECIAL_TOKENS = 3;
 
 export async function drawPanel(lab: Lab): Promise<void> {
   const form = element('draw-form', HTMLFormElement);
-  const stop = button('draw-stop');
+  const [start, stop] = [button('draw-start'), button('draw-stop')];
   const status = new Status('draw-status');
   const recordedMark = element('draw-recorded', HTMLElement);
   const sheet = element('sheet', HTMLElement);
@@ -38,7 +38,7 @@ export async function drawPanel(lab: Lab): Promise<void> {
     const prompt = value('prompt').trim();
     const seed = Number(value('seed'));
     status.tell(lab.loaded ? 'Drawing…' : 'The model is still on its way; it draws as soon as it is there…');
-    const runtime = await lab.runtime;
+    const runtime = await stoppable(lab.runtime, signal);
     const count = Number(value('count'));
     lay(count);
     const begun = performance.now();
@@ -79,7 +79,7 @@ export async function drawPanel(lab: Lab): Promise<void> {
       if (current.signal.aborted) status.tell('Stopped.');
       else if (!status.text.startsWith('Drawn')) status.tell('Not drawn.');
       controller = null;
-      stop.disabled = true;
+      handOver(stop, start);
     });
   });
   stop.addEventListener('click', () => controller?.abort());

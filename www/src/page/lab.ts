@@ -1,7 +1,7 @@
 /** What the panels share: the runtime, which comes up behind the page, and the samples. */
 import { type Backend, type ModelInfo, RecaError, Runtime } from '../runtime';
 import { Status, element } from './dom';
-import { facts } from './report';
+import { connection, facts } from './report';
 
 /** A picture of the page's own, with what a recorded run said of it. */
 export interface Sample {
@@ -40,7 +40,10 @@ export class Lab {
   /** Whether an alignment is under way. */
   aligning = false;
   readonly recorded: Promise<Recorded>;
-  #ready = Promise.withResolvers<Runtime>();
+  /** The runtime with its model, once it is there. */
+  readonly runtime: Promise<Runtime>;
+  #ready!: (runtime: Runtime) => void;
+  #failed!: (thrown: unknown) => void;
   #badge = new Status('backend');
   #model = '';
   #world: Promise<void> | null = null;
@@ -50,13 +53,9 @@ export class Lab {
     this.recorded = fetch('recorded/recorded.json')
       .then((answer) => answer.json() as Promise<Recorded>)
       .catch(() => NOTHING);
+    this.runtime = new Promise((resolve, reject) => ([this.#ready, this.#failed] = [resolve, reject]));
     // Whoever waits for it says what failed.
-    this.#ready.promise.catch(() => {});
-  }
-
-  /** The runtime with its model, once it is there. */
-  get runtime(): Promise<Runtime> {
-    return this.#ready.promise;
+    this.runtime.catch(() => {});
   }
 
   get loaded(): boolean {
@@ -80,10 +79,11 @@ export class Lab {
         },
       });
       this.badge(runtime);
-      this.#ready.resolve(runtime);
+      this.#ready(runtime);
     } catch (thrown) {
       badge.tell('no model');
-      this.#ready.reject(thrown);
+      connection.remedy = 'check the connection and reload the page';
+      this.#failed(thrown);
       throw thrown;
     } finally {
       bar.classList.add('done');
@@ -119,6 +119,18 @@ export class Lab {
     });
     return runtime;
   }
+}
+
+/** What `work` gives, unless the signal fires before: whoever waits for the model may stop. */
+export function stoppable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return Promise.race([
+    work,
+    new Promise<never>((_, reject) => {
+      const stop = () => reject(new RecaError('aborted', 'cancelled'));
+      if (signal.aborted) stop();
+      else signal.addEventListener('abort', stop, { once: true });
+    }),
+  ]);
 }
 
 /** The model that the page opens with, and recorded its results with. */

@@ -1,8 +1,8 @@
 /** A picture from its embeddings alone: mixed with another's, some switched off. */
 import { RecaError } from '../runtime';
 import { bytes } from '../source';
-import { Screen, Status, button, element, input, make, save } from './dom';
-import type { Lab } from './lab';
+import { Screen, Status, button, element, handOver, input, make, save } from './dom';
+import { type Lab, stoppable } from './lab';
 import { attempt } from './report';
 import { type Given, given, picture, results, row } from './samples';
 import { bind, state } from './state';
@@ -13,12 +13,15 @@ const TOKENS = 16;
 export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
   const status = new Status('redraw-status');
   const recordedMark = element('redraw-recorded', HTMLElement);
-  const stop = button('redraw-stop');
+  const [start, stop] = [button('redraw-start'), button('redraw-stop')];
   const original = new Screen('original');
   const redrawing = new Screen('redrawing');
   const off = new Set((state.get('redraw', 'off') ?? '').split(',').filter(Boolean).map(Number));
   /** What is redrawn: a picture, or embeddings from a file. */
   let source: Blob | Float32Array | null = null;
+  /** Resolves when there is one; the page's first sample comes by itself. */
+  let came = () => {};
+  const first = new Promise<void>((resolve) => (came = resolve));
   let controller: AbortController | null = null;
   const act = (work: () => Promise<void>) => void attempt(work, element('redraw-tools', HTMLElement));
 
@@ -41,9 +44,13 @@ export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
 
   /** Takes another source; what is redrawn of the one before ends, and goes. */
   function take(other: Blob | Float32Array): void {
-    controller?.abort();
-    controller = null;
-    stop.disabled = true;
+    // What waits for the first one is to redraw that.
+    if (source) {
+      controller?.abort();
+      controller = null;
+      handOver(stop, start);
+    }
+    came();
     source = other;
     redrawing.clear('nothing redrawn yet');
     recordedMark.hidden = true;
@@ -63,9 +70,10 @@ export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
     status.tell(`PSNR ${sample.psnr.toFixed(1)} dB`);
   }
 
+    if (!source && samples.length) await stoppable(first, signal);
   async function embeddings(signal: AbortSignal): Promise<Float32Array> {
     if (!source) throw new RecaError('bad_input', 'give it a picture first, under Understand');
-    const runtime = await lab.runtime;
+    const runtime = await stoppable(lab.runtime, signal);
     const values = Float32Array.from(source instanceof Blob ? await runtime.embed(source, { signal }) : source);
     const share = Number(input('mix').value) / 100;
     const other = samples[second];
@@ -107,7 +115,7 @@ export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
       }
     } finally {
       if (controller === current) {
-        stop.disabled = true;
+        handOver(stop, start);
         if (signal.aborted) status.tell('Stopped.');
         else if (!status.text.startsWith('Redrawn')) status.tell('Not redrawn.');
       }
@@ -138,7 +146,7 @@ export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
   mixTo(Number(input('mix').value));
   input('mix').addEventListener('input', () => mixTo(Number(input('mix').value)));
   input('mix').addEventListener('change', () => act(redraw));
-  button('redraw-start').addEventListener('click', () => act(redraw));
+  start.addEventListener('click', () => act(redraw));
   stop.addEventListener('click', () => controller?.abort());
   button('switch-all').addEventListener('click', () => {
     off.clear();

@@ -13,6 +13,9 @@ export const facts: Record<string, string> = {};
 const FATAL = new Set(['internal', 'device_lost', 'out_of_memory']);
 const FATAL_AT_START = new Set([...FATAL, 'weights_hash', 'weights_shape', 'weights_format', 'network']);
 
+/** What helps where a file did not come; once the model did not, nothing less does. */
+export const connection = { remedy: 'check the connection and try again' };
+
 type Work = () => Promise<void>;
 
 /** Runs what a control asks for; shows below `by` what goes wrong. Being cancelled is not wrong. */
@@ -35,7 +38,7 @@ function tell({ code, message }: RecaError, by?: HTMLElement): void {
   // Below a control of another panel nobody would see it.
   if (by && !by.closest('[hidden]')) by.after(place);
   else top.prepend(place);
-  const remedy = code === 'network' ? '; check the connection and try again' : '';
+  const remedy = code === 'network' ? `; ${connection.remedy}` : '';
   place.textContent = `${message}${remedy} (${code})`;
   place.hidden = false;
   place.scrollIntoView({ block: 'nearest' });

@@ -1,7 +1,7 @@
 /** Before and after, counted: a table of GenEval's categories that fills prompt by prompt. */
 import type { Evaluated, Share, Weights } from '../runtime';
-import { Status, button, duration, element, make } from './dom';
-import type { Lab } from './lab';
+import { Status, button, duration, element, handOver, make } from './dom';
+import { type Lab, stoppable } from './lab';
 import { attempt } from './report';
 
 const ROWS: Record<string, string> = {
@@ -58,7 +58,7 @@ export function scores(lab: Lab): void {
     const options = { perCategory: number('score-prompts'), seeds: number('score-pictures'), seed: number('align-seed') };
     const settings = JSON.stringify(options);
     status.tell(lab.loaded ? 'The scorer is being opened…' : 'The model is still on its way…');
-    const runtime = await lab.scorer();
+    const runtime = await stoppable(lab.scorer(), signal);
     COLUMNS.forEach(clear);
     let skipped = 0;
     for (const weights of COLUMNS) {
@@ -89,12 +89,12 @@ export function scores(lab: Lab): void {
     event.preventDefault();
     const current = new AbortController();
     controller = current;
-    [start.disabled, stop.disabled] = [true, false];
+    handOver(start, stop);
     void attempt(() => count(current.signal), form).finally(() => {
       if (current.signal.aborted) status.tell('Stopped; what is counted so far stays.');
       else if (!status.text.startsWith('Counted')) status.tell('Not counted.');
       if (changed) clear('aligned');
-      [start.disabled, stop.disabled] = [false, true];
+      handOver(stop, start);
       controller = null;
     });
   });
