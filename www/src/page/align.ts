@@ -1,8 +1,10 @@
 /** The experiment: alignment in the tab, watched by its loss and by probe prompts. */
-import type { AlignPictures, AlignRun, Runtime } from '../runtime';
+import { type AlignPictures, type AlignRun, RecaError, type Runtime } from '../runtime';
+import type { ImageSource } from '../source';
 import { chart } from './chart';
-import { Screen, Status, button, duration, element, input, make } from './dom';
-import type { Lab } from './lab';
+import { confirmed, mayLose } from './confirm';
+import { Screen, Status, button, duration, element, handOver, input, make } from './dom';
+import { type Lab, stoppable } from './lab';
 import { Probes } from './probes';
 import { attempt, facts } from './report';
 import { results } from './samples';
@@ -11,6 +13,8 @@ import { bind, state } from './state';
 import { weights } from './weights';
 
 const THUMBNAILS = 60;
+/** Shortest time between two drawings of the curve, milliseconds. */
+const CHART_EVERY = 100;
 
 export async function alignPanel(lab: Lab): Promise<void> {
   const status = new Status('align-status');
@@ -19,6 +23,7 @@ export async function alignPanel(lab: Lab): Promise<void> {
   const form = element('align-form', HTMLFormElement);
   const [start, stop] = [button('align-start'), button('align-stop')];
   const own = input('align-own');
+  const offer = element('resume-offer', HTMLElement);
   const value = (id: string) => (document.getElementById(id) as HTMLInputElement).value;
   const number = (id: string) => Number(value(id));
   const probes = new Probes(lab);
@@ -28,6 +33,8 @@ export async function alignPanel(lab: Lab): Promise<void> {
   let redrawing = new AbortController();
   /** Of the probes of the run under way. */
   let running: number | null = null;
+  /** A run that may go on. */
+  let interrupted: AlignRun | null = null;
 
   /** Draws the probes by weights that were not aligned just now; `told` says which have come, or that those
    * before are gone. Without it they are the same, taken more or less far. */
@@ -74,9 +81,8 @@ export async function alignPanel(lab: Lab): Promise<void> {
 
   async function run({ pictures, options }: AlignRun, resume: boolean, signal: AbortSignal): Promise<void> {
     status.tell(lab.loaded ? 'Making the pictures…' : 'The model is still on its way…');
-    const runtime = await lab.world();
+    const runtime = await stoppable(lab.world(), signal);
     if (!recordedMark.hidden) clear();
-    if (!resume) await runtime.forget({ signal });
     await thumbnails(runtime, pictures, signal);
     status.tell('The base draws the probe prompts…');
     const seed = number('align-seed');
@@ -87,80 +93,115 @@ export async function alignPanel(lab: Lab): Promise<void> {
     const losses: number[] = [];
     let info = runtime.info();
     let restarted = '';
+    let leftOut = '';
     const every = number('align-every');
     const begun = performance.now();
     let training = 0;
+    let charted = 0;
+    const learned = () => {
+      lab.unsaved = true;
+      ready(true);
+    };
     const steps = runtime.align(pictures, {
       ...options,
       resume,
       publish: every,
       signal,
-      onProgress: ({ loaded, total }) => status.count(`${loaded} of ${total}`),
+      onProgress({ loaded, total, refused = [] }) {
+        status.count(`${loaded} of ${total}`);
+        if (refused.length) leftOut = ` Files left out: ${refused.length}, the first ${refused[0]}.`;
+      },
     });
     for await (const { step, steps: all, loss, ms, unsaved } of steps) {
       losses.push(loss);
       training += ms;
       const each = training / losses.length / 1000;
-      chart(losses, losses.length + all - step);
+      if (step === all || performance.now() - charted > CHART_EVERY) {
+        chart(losses, losses.length + all - step);
+        charted = performance.now();
+      }
       bar.value = step / all;
       if (runtime.info() !== info) {
         info = runtime.info();
         lab.badge(runtime);
         restarted = ' The device broke down once; a new one went on from the last checkpoint.';
       }
-      status.tell(`Aligning…${unsaved ? ` It cannot be resumed: ${unsaved.message}.` : restarted}`);
+      status.tell(`Aligning…${unsaved ? ` It cannot be resumed: ${unsaved.message}.` : restarted}${leftOut}`);
       status.count(`Step ${step} of ${all}, ${(1 / each).toFixed(2)} steps a second, ${duration((all - step) * each)} left.`);
-      if (step % every === 0 || step === all) {
-        lab.unsaved = true;
-        ready(true);
-        await probes.aligned(runtime, seed, signal);
+      if (step % every === 0 && step < all) {
+        learned();
+        await probes.aligned(runtime, seed, signal).catch(survived);
       }
     }
+    bar.value = 1;
+    // A run that is resumed after its last step has no other.
+    learned();
+    await probes.aligned(runtime, seed, signal);
     await runtime.forget({ signal });
-    status.tell(`Aligned in ${duration((performance.now() - begun) / 1000)}, probes included. The aligned weights can be chosen under Draw, too.`);
+    status.tell(
+      `Aligned in ${duration((performance.now() - begun) / 1000)}, probes included. The aligned weights can be chosen under Draw, too.${leftOut}`,
+    );
   }
 
   async function thumbnails(runtime: Runtime, pictures: AlignPictures, signal: AbortSignal): Promise<void> {
     const shown =
       'files' in pictures
-        ? await Promise.all(pictures.files.slice(0, THUMBNAILS).map((file) => runtime.fit(file, { signal })))
+        ? await fitted(runtime, pictures.files.slice(0, THUMBNAILS), signal)
         : (await runtime.scenes({ ...pictures, count: Math.min(THUMBNAILS, pictures.count) }, { signal })).map((scene) => scene.picture);
     const made = shown.map((image) => {
-      const screen = new Screen(make('canvas', { role: 'img' }));
-      screen.show(image, 'a picture to learn from');
+      const screen = new Screen(make('canvas'));
+      screen.show(image, '');
       return screen.canvas;
     });
     element('thumbnails', HTMLElement).replaceChildren(...made);
   }
 
-  function begin(what: AlignRun, resume = false): void {
-    controller?.abort();
+  /** Whether what a new run takes the place of may go. */
+  async function mayBegin(): Promise<boolean> {
+    if (lab.unsaved || !interrupted) return mayLose(lab);
+    return confirmed('Give up the interrupted alignment?', 'It could go on where it was; another one takes its place.', 'Give it up');
+  }
+
+  async function begin(what: AlignRun, resume = false): Promise<void> {
+    if (!resume && !(await mayBegin())) return;
     const current = new AbortController();
     controller = current;
-    [start.disabled, stop.disabled] = [true, false];
+    interrupted = null;
+    handOver(offer, stop);
+    handOver(start, stop);
+    own.disabled = true;
     lab.aligning = true;
-    element('resume-offer', HTMLElement).hidden = true;
     void attempt(() => run(what, resume, current.signal), form).finally(() => {
       if (controller !== current) return;
       if (current.signal.aborted) status.tell('Stopped. What was learned up to the last redrawing stays.');
       else if (!status.text.startsWith('Aligned')) status.tell('Not aligned.');
-      [start.disabled, stop.disabled] = [false, true];
+      handOver(stop, start);
+      own.disabled = false;
       lab.aligning = false;
       controller = null;
       running = null;
+      void offerResume();
     });
   }
 
   form.addEventListener('submit', (event) => {
     event.preventDefault();
-    begin(fromForm());
+    void begin(fromForm());
   });
   stop.addEventListener('click', () => controller?.abort());
-  own.addEventListener('change', () =>
+  own.addEventListener('change', () => {
+    const files = [...(own.files ?? [])];
+    own.value = '';
+    if (files.length && form.reportValidity()) void begin({ ...fromForm(), pictures: { files } });
+  });
+  button('resume').addEventListener('click', () => {
+    if (interrupted) void begin(interrupted, true);
+  });
+  button('resume-forget').addEventListener('click', () =>
     void attempt(async () => {
-      const files = await Promise.all([...(own.files ?? [])].map(async (file) => new Uint8Array(await file.arrayBuffer())));
-      own.value = '';
-      if (files.length) begin({ ...fromForm(), pictures: { files } });
+      await (await lab.runtime).forget();
+      interrupted = null;
+      handOver(offer, start);
     }, form),
   );
   bind('align', {
@@ -177,18 +218,13 @@ export async function alignPanel(lab: Lab): Promise<void> {
 
   async function offerResume(): Promise<void> {
     const runtime = await lab.runtime.catch(() => null);
-    const stored = await runtime?.stored().catch(() => null);
-    if (!stored || controller) return;
+    const stored = (await runtime?.stored().catch(() => null)) ?? null;
+    if (controller) return;
+    interrupted = stored;
+    if (!stored) return;
     facts['stored alignment'] = JSON.stringify(stored.options);
     element('resume-text', HTMLElement).textContent = `An alignment of ${stored.options.steps ?? 100} steps was interrupted here.`;
-    element('resume-offer', HTMLElement).hidden = false;
-    button('resume').addEventListener('click', () => begin(stored, true));
-    button('resume-forget').addEventListener('click', () =>
-      void attempt(async () => {
-        await runtime?.forget();
-        element('resume-offer', HTMLElement).hidden = true;
-      }, form),
-    );
+    offer.hidden = false;
   }
 
   const { align: recorded, samples } = await lab.recorded;
@@ -200,7 +236,26 @@ export async function alignPanel(lab: Lab): Promise<void> {
   status.tell(`${recorded.steps} steps on ${recorded.pictures} pictures${of}, ${duration(recorded.seconds)}, as they went once.`);
   chart(recorded.losses, recorded.losses.length);
   const alike = samples.filter(({ caption }) => recorded.nouns.split(', ').some((noun) => caption.includes(noun)));
-  const made = alike.map(({ file }) => make('img', { src: `recorded/${file}`, alt: 'a picture like those it learned from', width: 64, height: 64 }));
+  const made = alike.map(({ file }) => make('img', { src: `recorded/${file}`, alt: '', width: 64, height: 64 }));
   element('thumbnails', HTMLElement).replaceChildren(...made);
   drawn.forEach((made, i) => probes.show(i >> 1, i % 2 ? 'aligned' : 'base', made));
+}
+
+/** A broken worker ends no run: the next step starts another, which goes on from the last checkpoint. */
+function survived(thrown: unknown): void {
+  const broken = thrown instanceof RecaError && (thrown.code === 'internal' || thrown.code === 'device_lost');
+  if (!broken) throw thrown;
+}
+
+/** What the model sees of files, one read at a time; those that are no pictures are left out. */
+async function fitted(runtime: Runtime, files: ImageSource[], signal: AbortSignal): Promise<ImageData[]> {
+  const squares: ImageData[] = [];
+  for (const file of files) {
+    try {
+      squares.push(await runtime.fit(file, { signal }));
+    } catch (thrown) {
+      if (!(thrown instanceof RecaError) || thrown.code !== 'bad_input') throw thrown;
+    }
+  }
+  return squares;
 }

@@ -1,6 +1,7 @@
 /** The aligned weights: how far they are taken; kept by name, taken out and brought in. */
+import { confirmed, mayLose } from './confirm';
 import { button, element, input, save, slug } from './dom';
-import type { Lab } from './lab';
+import { type Lab, stoppable } from './lab';
 import { attempt } from './report';
 import { state } from './state';
 
@@ -11,9 +12,12 @@ export function weights(lab: Lab, changed: (told?: string) => Promise<void>): (t
   const told = element('kept-status', HTMLElement);
   const tools = element('weights-tools', HTMLElement);
   const share = input('share');
+  let fetching: AbortController | null = null;
   const shown = () => (element('share-shown', HTMLOutputElement).textContent = `${Math.round(100 * share.valueAsNumber)} %`);
 
   function ready(there: boolean): void {
+    // What is fetched would take the place of others than those that it was to.
+    fetching?.abort();
     lab.aligned = there;
     document.dispatchEvent(new CustomEvent('aligned'));
     for (const id of ['keep', 'export', 'reset']) button(id).disabled = !there;
@@ -28,8 +32,6 @@ export function weights(lab: Lab, changed: (told?: string) => Promise<void>): (t
 
   /** Weights that are stored elsewhere, too, have come, or those that there were have gone. */
   async function replaced(there: boolean, by: string): Promise<void> {
-    // What was kept at a part of the way is not to be taken that part of it again.
-    await (await lab.runtime).interpolate(1);
     share.value = '1';
     shown();
     lab.unsaved = false;
@@ -46,7 +48,10 @@ export function weights(lab: Lab, changed: (told?: string) => Promise<void>): (t
   const act = (id: string, work: () => Promise<void>, by = tools) => button(id).addEventListener('click', () => void attempt(work, by));
   act('keep', async () => {
     const name = input('keep-name').value.trim();
-    await (await lab.runtime).keep(name);
+    const runtime = await lab.runtime;
+    const same = (await runtime.kept()).includes(name);
+    if (same && !(await confirmed('Replace the kept weights?', `Others are kept as “${name}”. They are lost.`, 'Replace them'))) return;
+    await runtime.keep(name);
     lab.unsaved = false;
     await list();
     kept.value = name;
@@ -57,17 +62,19 @@ export function weights(lab: Lab, changed: (told?: string) => Promise<void>): (t
     lab.unsaved = false;
   });
   act('reset', async () => {
+    if (!(await mayLose(lab))) return;
     await (await lab.runtime).reset();
     await replaced(false, 'Nothing is aligned yet.');
   });
   act('kept-take', async () => {
     const name = kept.value;
+    if (!(await mayLose(lab))) return;
     await (await lab.runtime).take(name);
     await replaced(true, `The aligned weights are those kept as “${name}”.`);
   });
   act('kept-delete', async () => {
     const name = kept.value;
-    if (!confirm(`Delete the weights kept as “${name}”? Only a file that was exported brings them back.`)) return;
+    if (!(await confirmed('Delete the kept weights?', `Only a file that was exported brings back those kept as “${name}”.`, 'Delete them'))) return;
     await (await lab.runtime).discard(name);
     await list();
     told.textContent = `“${name}” is deleted.`;
@@ -85,23 +92,30 @@ export function weights(lab: Lab, changed: (told?: string) => Promise<void>): (t
     void attempt(async () => {
       const chosen = file.files?.[0];
       file.value = '';
-      if (!chosen) return;
+      if (!chosen || !(await mayLose(lab))) return;
       await (await lab.runtime).import(chosen);
       await replaced(true, `The aligned weights are those of ${chosen.name}.`);
     }, tools),
   );
   act('shipped', async () => {
+    if (fetching) return fetching.abort();
+    if (!(await mayLose(lab))) return;
     const shipped = button('shipped');
     const { textContent } = shipped;
-    shipped.disabled = true;
+    fetching = new AbortController();
+    const { signal } = fetching;
+    shipped.textContent = 'Stop fetching';
     try {
-      await (await lab.runtime).takeShipped({
-        onProgress: ({ loaded, total }) => (shipped.textContent = `Fetching, ${Math.round((100 * loaded) / total)} %`),
+      const runtime = await stoppable(lab.runtime, signal);
+      await runtime.takeShipped({
+        signal,
+        onProgress: ({ loaded, total }) => (shipped.textContent = `Stop fetching, at ${Math.round((100 * loaded) / total)} %`),
       });
       shipped.textContent = textContent;
       await replaced(true, 'Aligned beforehand by RecA: the model’s card says how.');
     } finally {
-      Object.assign(shipped, { textContent, disabled: false });
+      fetching = null;
+      shipped.textContent = textContent;
     }
   }, element('align-form', HTMLElement));
   void list().catch(() => {});
