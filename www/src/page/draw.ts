@@ -16,19 +16,22 @@ export async function drawPanel(lab: Lab): Promise<void> {
   const sheet = element('sheet', HTMLElement);
   const value = (id: string) => (document.getElementById(id) as HTMLInputElement).value;
   let screens: Screen[] = [];
+  /** What the screens show. */
+  let prompts: string[] = [];
   let controller: AbortController | null = null;
 
   function lay(count: number): void {
     if (screens.length === count) return;
     screens = [];
+    prompts = [];
     recordedMark.hidden = true;
     sheet.classList.toggle('one', count === 1);
     const figures = Array.from({ length: count }, (_, index) => {
       const canvas = make('canvas', { id: `drawing-${index}`, width: 64, height: 64, role: 'img', ariaLabel: 'nothing drawn yet' });
       const screen = new Screen(canvas);
       screens.push(screen);
-      const keep = make('button', { type: 'button', textContent: 'Save', ariaLabel: `Save picture ${index + 1}` });
-      keep.addEventListener('click', () => void attempt(async () => save(await screen.file(8), `${slug(value('prompt'))}-${index}.png`)));
+      const keep = make('button', { type: 'button', textContent: 'Save', ariaLabel: `Save picture ${index + 1}`, disabled: true });
+      keep.addEventListener('click', () => void attempt(async () => save(await screen.file(8), `${slug(prompts[index] ?? '')}-${index}.png`)));
       return make('figure', { className: 'frame' }, canvas, make('figcaption', {}, make('span'), keep));
     });
     sheet.replaceChildren(...figures);
@@ -53,18 +56,20 @@ export async function drawPanel(lab: Lab): Promise<void> {
       signal,
     };
     for await (const { kind, step, steps, pictures } of runtime.generate(prompt, options)) {
-      pictures?.forEach((made, index) => label(index, made, `${prompt}, step ${step} of ${steps}`, seed + index));
+      pictures?.forEach((made, index) => show(index, made, prompt, `step ${step} of ${steps}`, seed + index));
       recordedMark.hidden = true;
       if (kind === 'step') status.count(`Step ${step} of ${steps}`);
       else status.tell(`Drawn in ${((performance.now() - begun) / 1000).toFixed(1)} s.`);
     }
   }
 
-  function label(index: number, made: ImageData | ImageBitmap, text: string, seed: number): void {
+  function show(index: number, made: ImageData | ImageBitmap, prompt: string, how: string, seed: number): void {
+    prompts[index] = prompt;
     const screen = screens[index];
-    screen?.show(made, text);
-    const note = screen?.canvas.nextElementSibling?.firstElementChild;
+    screen?.show(made, `${prompt}, ${how}`);
+    const [note, keep] = screen?.canvas.nextElementSibling?.children ?? [];
     if (note) note.textContent = `seed ${seed}`;
+    if (keep instanceof HTMLButtonElement) keep.disabled = false;
   }
 
   form.addEventListener('submit', (event) => {
@@ -101,5 +106,5 @@ export async function drawPanel(lab: Lab): Promise<void> {
   if (!drawn || lab.loaded || controller || state.get('draw', 'prompt')) return;
   recordedMark.hidden = false;
   status.tell(`“${recorded.prompt}”, as it was drawn once. Press Draw to see it done.`);
-  drawn.forEach((made, index) => label(index, made, `${recorded.prompt}, recorded`, recorded.seed + index));
+  drawn.forEach((made, index) => show(index, made, recorded.prompt, 'recorded', recorded.seed + index));
 }

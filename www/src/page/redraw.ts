@@ -16,7 +16,7 @@ export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
   const [start, stop] = [button('redraw-start'), button('redraw-stop')];
   const original = new Screen('original');
   const redrawing = new Screen('redrawing');
-  const off = new Set((state.get('redraw', 'off') ?? '').split(',').filter(Boolean).map(Number));
+  const off = new Set<number>();
   /** What is redrawn: a picture, or embeddings from a file. */
   let source: Blob | Float32Array | null = null;
   /** Resolves when there is one; the page's first sample comes by itself. */
@@ -32,15 +32,14 @@ export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
     await choose(await given(sample));
     await redraw();
   }));
-  let second = Number(state.get('redraw', 'with') ?? 1);
+  let second = 1;
   const markSecond = row('mix-samples', samples, (index) => {
     second = index;
     markSecond(index);
-    state.set('redraw', { with: String(index) });
     if (Number(input('mix').value) === 0) mixTo(50);
+    state.set('redraw', { with: String(index), mix: input('mix').value });
     act(redraw);
   });
-  markSecond(second);
 
   /** Takes another source; what is redrawn of the one before ends, and goes. */
   function take(other: Blob | Float32Array): void {
@@ -50,8 +49,8 @@ export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
       controller = null;
       handOver(stop, start);
     }
-    came();
     source = other;
+    came();
     redrawing.clear('nothing redrawn yet');
     recordedMark.hidden = true;
     status.tell('Not redrawn yet.');
@@ -70,8 +69,8 @@ export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
     status.tell(`PSNR ${sample.psnr.toFixed(1)} dB`);
   }
 
-    if (!source && samples.length) await stoppable(first, signal);
   async function embeddings(signal: AbortSignal): Promise<Float32Array> {
+    if (!source && samples.length) await stoppable(first, signal);
     if (!source) throw new RecaError('bad_input', 'give it a picture first, under Understand');
     const runtime = await stoppable(lab.runtime, signal);
     const values = Float32Array.from(source instanceof Blob ? await runtime.embed(source, { signal }) : source);
@@ -136,14 +135,22 @@ export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
     state.set('redraw', { off: off.size ? [...off].sort((a, b) => a - b).join(',') : null });
   }
   element('switches', HTMLElement).append(...switches);
-  show();
 
   function mixTo(percent: number): void {
     input('mix').value = String(percent);
     element('mix-value', HTMLOutputElement).value = `${percent} %`;
   }
   bind('redraw', { mix: 'mix', seed: 'redraw-seed' });
-  mixTo(Number(input('mix').value));
+  function read(): void {
+    off.clear();
+    for (const token of numbers(state.get('redraw', 'off'))) if (token < TOKENS) off.add(token);
+    second = numbers(state.get('redraw', 'with')).find((index) => index < samples.length) ?? 1;
+    markSecond(second);
+    mixTo(Number(input('mix').value));
+    show();
+  }
+  state.onNavigate(read);
+  read();
   input('mix').addEventListener('input', () => mixTo(Number(input('mix').value)));
   input('mix').addEventListener('change', () => act(redraw));
   start.addEventListener('click', () => act(redraw));
@@ -170,6 +177,9 @@ export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
   }));
   return (chosen) => act(() => choose(chosen));
 }
+
+/** The whole numbers, 0 and more, of a list in the address. */
+const numbers = (list: string | null) => (list ?? '').split(',').filter((word) => /^\d+$/.test(word)).map(Number);
 
 function parse(text: string, hidden: number): Float32Array {
   try {
