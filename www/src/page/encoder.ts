@@ -52,6 +52,7 @@ export function encoderPart(): (image: Blob) => void {
       await look();
     } finally {
       if (controller === current) {
+        if (document.activeElement === stop) input('encoder-files').focus();
         [stop.hidden, bar.value] = [true, 0];
         if (!encoder) status.tell(current.signal.aborted ? 'Stopped; no encoder is loaded.' : 'No encoder is loaded.');
       }

@@ -6,21 +6,30 @@ export class Likeness {
   readonly #seen = new Screen('encoder-seen');
   readonly #map = new Screen('encoder-map');
   readonly #of = element('map-of', HTMLSelectElement);
+  readonly #bars = element('label-bars', HTMLOListElement);
+  readonly #labelNote = element('label-note', HTMLElement);
+  readonly #mapNote = element('map-note', HTMLElement);
   #asked: { encoder: Encoder; picture: Blob } | null = null;
 
   /** Asks about a picture anew; without a text tower there is only the map. */
   async show(encoder: Encoder, picture: Blob, labels: string[]): Promise<void> {
-    this.#asked = { encoder, picture };
+    const asked = { encoder, picture };
+    this.#asked = asked;
     element('labels-form', HTMLElement).hidden = !encoder.info.labels;
-    this.#seen.show(await encoder.fit(picture), 'the picture as the encoder sees it');
-    const bars = element('label-bars', HTMLOListElement);
-    if (encoder.info.labels) {
-      const scores = await encoder.zeroShot(picture, labels);
-      bars.replaceChildren(...rows(labels, scores));
-      element('label-note', HTMLElement).textContent =
-        scores.kind === 'softmax' ? 'CLIP shares 100 % among the labels.' : 'SigLIP judges each label by itself.';
-    } else {
-      bars.replaceChildren();
+    this.#clear('Looking…');
+    try {
+      const seen = await encoder.fit(picture);
+      if (this.#asked !== asked) return;
+      this.#seen.show(seen, 'the picture as the encoder sees it');
+      const scores = encoder.info.labels ? await encoder.zeroShot(picture, labels) : null;
+      if (this.#asked !== asked) return;
+      if (scores) {
+        this.#bars.replaceChildren(...rows(labels, scores));
+        this.#labelNote.textContent = scores.kind === 'softmax' ? 'CLIP shares 100 % among the labels.' : 'SigLIP judges each label by itself.';
+      }
+    } catch (thrown) {
+      if (this.#asked === asked) this.#clear('');
+      throw thrown;
     }
     const chosen = this.#of.value;
     const texts = encoder.info.labels ? labels : [];
@@ -32,14 +41,24 @@ export class Likeness {
   /** Shows the cosines with what is chosen. */
   async map(): Promise<void> {
     if (!this.#asked) return;
-    const { encoder, picture } = this.#asked;
+    const asked = this.#asked;
+    const { encoder, picture } = asked;
     const label = this.#of.value;
     const cosines = await encoder.cosineMap(picture, label ? { label } : {});
+    if (this.#asked !== asked) return;
     const { low, high, at } = range(cosines);
     const of = label ? `“${label}”` : 'the whole picture';
     const place = `row ${Math.floor(at / cosines.columns) + 1}, column ${(at % cosines.columns) + 1}`;
     this.#map.show(coloured(cosines, low, high), `patches like ${of}: most at ${place} of ${cosines.rows} × ${cosines.columns}`);
-    element('map-note', HTMLElement).textContent = `Cosines ${low.toFixed(3)} (dark) to ${high.toFixed(3)} (bright).`;
+    this.#mapNote.textContent = `Cosines ${low.toFixed(3)} (dark) to ${high.toFixed(3)} (bright).`;
+  }
+
+  /** Takes away what was found of another picture. */
+  #clear(told: string): void {
+    this.#bars.replaceChildren();
+    this.#map.clear('no map yet');
+    this.#labelNote.textContent = '';
+    this.#mapNote.textContent = told;
   }
 }
 

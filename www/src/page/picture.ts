@@ -5,33 +5,36 @@ import { attempt } from './report';
 
 type Take = (picture: Blob) => Promise<void>;
 
-/** Wires all ways; what goes wrong is said below `tools`. */
+/** Wires all ways, dropping and pasting while the panel is there; what goes wrong is said below `tools`. */
 export function pictureInputs(take: Take, tools: HTMLElement): void {
   const give = (blob: Blob | null | undefined) => {
     if (blob) void attempt(() => take(blob), tools);
   };
+  const panel = element('understand', HTMLElement);
   const file = input('file');
   file.addEventListener('change', () => {
     give(file.files?.[0]);
     file.value = '';
   });
-  drop(element('understand', HTMLElement), give);
+  drop(panel, give);
   document.addEventListener('paste', (event) => {
-    if (!element('understand', HTMLElement).hidden) give(event.clipboardData?.files[0]);
+    if (!panel.hidden) give(event.clipboardData?.files[0]);
   });
   button('paste').addEventListener('click', () => void attempt(async () => take(await pasted()), tools));
   camera(give, tools);
   sketch(give);
 }
 
-function drop(area: HTMLElement, give: (blob: Blob | undefined) => void): void {
-  for (const type of ['dragover', 'dragleave', 'drop']) {
-    area.addEventListener(type, (event) => {
+/** A file that is dropped anywhere never takes the place of the page. */
+function drop(panel: HTMLElement, give: (blob: Blob | undefined) => void): void {
+  for (const type of ['dragover', 'dragleave', 'drop'] as const) {
+    document.addEventListener(type, (event) => {
+      if (!event.dataTransfer?.types.includes('Files')) return;
       event.preventDefault();
       element('see-drop', HTMLElement).classList.toggle('over', type === 'dragover');
+      if (type === 'drop' && !panel.hidden) give(event.dataTransfer.files[0]);
     });
   }
-  area.addEventListener('drop', (event) => give(event.dataTransfer?.files[0]));
 }
 
 async function pasted(): Promise<Blob> {

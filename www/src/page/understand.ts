@@ -9,6 +9,8 @@ import { attempt } from './report';
 import { type Given, given, row } from './samples';
 import { bind, state } from './state';
 
+const SEEN = 'What the model sees, 64 × 64 pixels.';
+const COMING = 'The model is still on its way; the picture is shown as soon as it is there.';
 const QUESTIONS = ['what is this ?', 'what colour is the broccoli ?', 'describe the picture'];
 
 export async function understandPanel(lab: Lab, chosen: (picture: Given) => void): Promise<void> {
@@ -19,6 +21,7 @@ export async function understandPanel(lab: Lab, chosen: (picture: Given) => void
   const tools = element('see-tools', HTMLElement);
   const question = input('question');
   const screen = new Screen('seen');
+  const note = element('seen-note', HTMLElement);
   /** The picture that was given last, and the one that is shown until it has come. */
   let last: Promise<Given> | null = null;
   let shown: Promise<Given> | null = null;
@@ -73,7 +76,12 @@ export async function understandPanel(lab: Lab, chosen: (picture: Given) => void
    * or go before the next question. */
   async function fitted(chosen: Blob): Promise<Given> {
     const file = new Blob([(await bytes(chosen)) as BlobPart]);
-    return { file, square: await (await lab.runtime).fit(file), sample: null };
+    if (!lab.loaded) note.textContent = COMING;
+    try {
+      return { file, square: await (await lab.runtime).fit(file), sample: null };
+    } finally {
+      note.textContent = SEEN;
+    }
   }
   pictureInputs((file) => take(fitted(file)), tools);
 
