@@ -105,11 +105,12 @@ export class Screen {
 export function save(file: Blob, name: string): void {
   const url = URL.createObjectURL(file);
   make('a', { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  // Whoever is asked where to put it takes a while.
+  setTimeout(() => URL.revokeObjectURL(url), 600_000);
 }
 
 /** A time to come, in words. */
 export const duration = (seconds: number) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`);
 
-/** A file name of words. */
-export const slug = (text: string) => text.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '');
+/** A file name of words, in any script. */
+export const slug = (text: string) => text.toLowerCase().replace(/[^\p{L}\p{M}\p{N}]+/gu, '-').replace(/^-|-$/g, '');

@@ -32,6 +32,9 @@ export function tabs(): void {
   }
   const follow = () => {
     select(state.panel);
+    // A link of the panel that went has lost the focus, or has it where nobody sees; another tab's says the wrong one.
+    const focused = document.activeElement;
+    if (!focused || focused === document.body || focused.closest('[hidden], [role="tablist"]')) button(`tab-${state.panel}`).focus({ preventScroll: true });
     window.scrollTo({ top: 0 });
   };
   state.onNavigate(follow);

@@ -58,7 +58,7 @@ export function weights(lab: Lab, changed: (told?: string) => Promise<void>): (t
     told.textContent = `Kept on this machine as “${name}”.`;
   });
   act('export', async () => {
-    save(await (await lab.runtime).export('aligned'), `${slug(input('keep-name').value)}.safetensors`);
+    save(await (await lab.runtime).export('aligned'), `${slug(input('keep-name').value) || 'aligned'}.safetensors`);
     lab.unsaved = false;
   });
   act('reset', async () => {
@@ -111,12 +111,11 @@ export function weights(lab: Lab, changed: (told?: string) => Promise<void>): (t
         signal,
         onProgress: ({ loaded, total }) => (shipped.textContent = `Stop fetching, at ${Math.round((100 * loaded) / total)} %`),
       });
-      shipped.textContent = textContent;
-      await replaced(true, 'Aligned beforehand by RecA: the model’s card says how.');
     } finally {
       fetching = null;
       shipped.textContent = textContent;
     }
+    await replaced(true, 'Aligned beforehand by RecA: the model’s card says how.');
   }, element('align-form', HTMLElement));
   void list().catch(() => {});
   return ready;
