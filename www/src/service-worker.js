@@ -2,8 +2,11 @@
  * update fetches what has changed, takes the rest over, and drops what neither it nor the version before names. */
 const FILES = __FILES__;
 const NOW = __NOW__;
-const CACHE = 'reca';
 const ROOT = new URL('./', self.location.href);
+/** All copies of the page on an origin share its storage. */
+const CACHE = `reca ${ROOT.pathname}`;
+/** The one that versions before this shared. */
+const SHARED = 'reca';
 /** Where the keys of the version that is installed are kept. */
 const INSTALLED = new URL('installed?keys', ROOT).href;
 
@@ -46,8 +49,29 @@ async function former(request) {
   return (await cache.match(request, { ignoreSearch: true })) ?? fetch(request);
 }
 
+/** Copies what a version before kept of this copy of the page. */
+async function inherit() {
+  const [shared, cache] = await Promise.all([caches.open(SHARED), caches.open(CACHE)]);
+  for (const request of await shared.keys()) {
+    if (request.url.startsWith(ROOT.href)) await cache.put(request, await shared.match(request)).catch(() => {});
+  }
+}
+
+/** Removes it from there. */
+async function disinherit() {
+  const shared = await caches.open(SHARED);
+  const keys = await shared.keys();
+  const own = keys.filter(({ url }) => url.startsWith(ROOT.href));
+  await Promise.all(own.map((request) => shared.delete(request)));
+  if (own.length === keys.length) await caches.delete(SHARED);
+}
+
 self.addEventListener('install', (event) => {
-  event.waitUntil(Promise.all(NOW.map(ready)).then(() => self.skipWaiting()));
+  event.waitUntil(
+    inherit()
+      .then(() => Promise.all(NOW.map(ready)))
+      .then(() => self.skipWaiting()),
+  );
 });
 
 self.addEventListener('activate', (event) => {
@@ -60,6 +84,7 @@ self.addEventListener('activate', (event) => {
       const named = new Set([...keys, ...before, INSTALLED]);
       for (const { url } of await cache.keys()) if (!named.has(url)) await cache.delete(url);
       await cache.put(INSTALLED, Response.json(keys));
+      await disinherit();
       await self.clients.claim();
     })(),
   );
