@@ -19,7 +19,7 @@ let server, browser, page, said;
 const overrides = new Map();
 
 before(async () => {
-  server = await serve(overrides);
+  server = await serve(overrides, { more: { '/copy/': 'www/dist' } });
   browser = await launch();
   ({ page, said } = await open(browser.context, `${server.origin}/lab/`));
 });
@@ -90,6 +90,23 @@ test('weights that fit the server’s model of now, and not the loaded one, are 
   overrides.clear();
 });
 
+test('a download that stalls holds up nothing else, and can be stopped', async () => {
+  const whole = readFileSync(new URL(`models/mini/${ALIGNED}.gzip`, DIST));
+  overrides.set(`${MINI}${ALIGNED}.gzip`, { bytes: whole.subarray(0, 1000), size: whole.length });
+  const [kind, code] = await page.evaluate(async () => {
+    const controller = new AbortController();
+    let began;
+    const begun = new Promise((resolve) => (began = resolve));
+    const taken = runtime.takeShipped({ signal: controller.signal, onProgress: began }).catch(({ code }) => code);
+    await begun;
+    const { value } = await runtime.generate('a red car', { steps: 1 }).next();
+    controller.abort();
+    return [value.kind, await taken];
+  });
+  assert.deepEqual([kind, code], ['image', 'aborted']);
+  overrides.clear();
+});
+
 test('weights aligned beforehand come when they are asked for, checked, and draw otherwise', async () => {
   overrides.set(`${MINI}${ALIGNED}.gzip`, gzipSync(Buffer.alloc(1000)));
   const { code, message } = await take();
@@ -115,7 +132,7 @@ test('a file of another version is not kept for offline, and a version that is n
   const get = () =>
     page.evaluate(async (name) => {
       const size = (await (await fetch(name)).arrayBuffer()).byteLength;
-      const kept = async () => (await (await caches.open('reca')).keys()).some(({ url }) => url.includes(name));
+      const kept = async () => (await (await caches.open('reca /lab/')).keys()).some(({ url }) => url.includes(name));
       for (let look = 0; look < 50 && !(await kept()); look++) await new Promise((resolve) => setTimeout(resolve, 20));
       return [size, await kept()];
     }, name);
@@ -134,10 +151,30 @@ test('a file of another version is not kept for offline, and a version that is n
       });
     });
     await registration.update().catch(() => {});
-    return [await ended, (await (await caches.open('reca')).keys()).some(({ url }) => url.includes('icon.svg'))];
+    return [await ended, (await (await caches.open('reca /lab/')).keys()).some(({ url }) => url.includes('icon.svg'))];
   });
   overrides.clear();
   assert.deepEqual([ended, kept], ['redundant', true]);
+});
+
+test('two copies of the page on one origin keep files of their own', async () => {
+  const kept = (cache) => page.evaluate(async (cache) => (await (await caches.open(cache)).keys()).map(({ url }) => url), cache);
+  const before = await kept('reca /lab/');
+  // As versions kept them that shared one cache.
+  const [own, others] = [`${server.origin}/copy/old?sha256=0`, `${server.origin}/other/old?sha256=0`];
+  await page.evaluate(async (urls) => {
+    const shared = await caches.open('reca');
+    for (const url of urls) await shared.put(url, new Response());
+  }, [own, others]);
+  const copy = await browser.context.newPage();
+  await copy.goto(`${server.origin}/copy/`);
+  await copy.waitForFunction(async () => (await caches.open('reca /copy/')).match(new URL('installed?keys', location)));
+  await copy.waitForFunction(async () => (await (await caches.open('reca')).keys()).length === 1);
+  await copy.close();
+  assert.deepEqual(await kept('reca'), [others]);
+  const after = await kept('reca /lab/');
+  assert.deepEqual(before.filter((url) => !after.includes(url)), []);
+  assert.ok((await kept('reca /copy/')).every((url) => url.startsWith(`${server.origin}/copy/`)));
 });
 
 test('says nothing on the console', () => assert.deepEqual(said, []));

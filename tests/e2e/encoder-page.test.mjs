@@ -80,7 +80,10 @@ test('another picture and other labels are asked about anew', async () => {
   assert.notDeepEqual(first, before);
   const cosines = await text('map-note', /^Cosines/);
   await page.locator('#see-samples button').nth(2).click();
-  await page.waitForFunction((cosines) => document.getElementById('map-note').textContent !== cosines, cosines);
+  await page.waitForFunction((cosines) => {
+    const { textContent } = document.getElementById('map-note');
+    return textContent.startsWith('Cosines') && textContent !== cosines;
+  }, cosines);
   assert.equal((await bars()).length, 2);
 });
 

@@ -90,6 +90,18 @@ test('a text that calls itself a PNG is refused', async () => {
   assert.deepEqual(failed, { code: 'bad_input', message: 'this is not a PNG, JPEG, WebP or GIF image' });
 });
 
+test('a file that has gone since it was chosen is named as that', async () => {
+  const failed = await page.evaluate(async () => {
+    const folder = await navigator.storage.getDirectory();
+    const handle = await folder.getFileHandle('photo.png', { create: true });
+    const file = await handle.getFile();
+    await folder.removeEntry('photo.png');
+    return runtime.describe(file).catch(({ code, message }) => ({ code, message }));
+  });
+  assert.equal(failed.code, 'bad_input');
+  assert.match(failed.message, /^the file could not be read: .*; choose it again$/);
+});
+
 test('with full storage it trains on, without checkpoints, and keeps nothing', async () => {
   const session = await fill(page);
   const { codes, why, kept } = await page.evaluate(async () => {

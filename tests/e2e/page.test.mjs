@@ -1,8 +1,9 @@
 /** What the page promises, on a browser without WebGPU. */
 import assert from 'node:assert/strict';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
-
 import { fileURLToPath } from 'node:url';
 
 import { launch, open } from './browser.mjs';
@@ -192,6 +193,32 @@ test('takes a dropped picture, and refuses a file that is none', async () => {
   assert.deepEqual(await pixels('seen'), golden.rgba);
 });
 
+test('a photo once given stays, whatever becomes of its file', async () => {
+  const path = join(await mkdtemp(join(tmpdir(), 'reca-photo-')), 'photo.png');
+  await writeFile(path, await png(page, goldenImage(0)));
+  await seen(() => page.setInputFiles('#file', path));
+  await writeFile(path, 'no picture any more');
+  await page.fill('#question', 'what is this ?');
+  await page.press('#question', 'Enter');
+  await page.locator('#answers b').filter({ hasText: /^[a-z]/ }).waitFor();
+  assert.ok(await page.locator('#error').isHidden());
+  await rm(dirname(path), { recursive: true });
+});
+
+test('a file that is dropped elsewhere does not take the place of the page', async () => {
+  await page.click('#tab-draw');
+  const before = await pixels('seen');
+  const prevented = await page.evaluate(() => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File(['no picture'], 'dropped'));
+    const event = () => new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true });
+    return [document.getElementById('draw'), document.body].map((place) => !place.dispatchEvent(event()));
+  });
+  assert.deepEqual(prevented, [true, true]);
+  assert.deepEqual(await pixels('seen'), before);
+  assert.ok(await page.locator('#error').isHidden());
+});
+
 test('aligns, redraws the probes, and offers the aligned weights', async () => {
   await page.click('#tab-align');
   await page.fill('#align-nouns', 'brocoli');
@@ -247,9 +274,9 @@ test('keeps weights by name, takes them whole, deletes them, and forgets what wa
   await page.click('#kept-take');
   await text('align-status', 'those kept as “half”');
   assert.equal(await page.locator('#share-shown').textContent(), '100 %');
-  page.once('dialog', (dialog) => dialog.accept());
   await page.focus('#kept-delete');
   await page.keyboard.press('Enter');
+  await page.click('#confirm-yes');
   await text('kept-status', '“half” is deleted');
   assert.ok(await page.locator('#kept').isDisabled());
   await page.click('#reset');
@@ -270,6 +297,7 @@ test('leaves the main thread free while it trains', async () => {
   let longest = Infinity;
   for (let run = 0; run < 3 && longest > 50; run++) {
     await page.click('#align-start');
+    if (run > 0) await page.click('#confirm-yes');
     await text('align-status-figures', /^Step/);
     longest = await page.evaluate(async () => {
       let longest = 0;
@@ -338,6 +366,17 @@ test('an address that names aligned weights draws by the base where there are no
   await other.close();
 });
 
+test('an address with switches and a picture that are not there is mended', async () => {
+  const other = await browser.context.newPage();
+  await other.goto(`${server.origin}/lab/?model=nano#redraw?off=99,5,x&with=-3`);
+  await other.waitForURL(/#redraw\?off=5/);
+  assert.equal(await other.locator('#switches [aria-pressed=false]').count(), 1);
+  await other.evaluate(() => (location.hash = '#redraw?off=1,2'));
+  await other.waitForFunction(() => document.querySelectorAll('#switches [aria-pressed=false]').length === 2);
+  assert.ok(await other.locator('#failure').isHidden());
+  await other.close();
+});
+
 test('another model is a choice away, at the same panel', async () => {
   assert.equal(await page.inputValue('#model'), 'nano');
   const other = await browser.context.newPage();
@@ -365,6 +404,7 @@ test('another model is a choice away, at the same panel', async () => {
 test('weights that a model does not come with are missed by name', async () => {
   await page.click('#tab-align');
   await page.click('#shipped');
+  await page.click('#confirm-yes');
   await page.locator('#error').filter({ hasText: 'models/nano/ has no aligned weights' }).waitFor({ timeout: 60_000 });
 });
 

@@ -116,6 +116,14 @@ test('refuses options that are out of range', async () => {
   }
 });
 
+test('refuses what is no address, and what no worker can be sent', async () => {
+  const address = await code(() => runtime.load('http://'));
+  assert.deepEqual([address.name, address.code, address.message], ['RecaError', 'bad_input', '"http://" is no address']);
+  const uncloned = await code(() => runtime.psnr(() => {}, () => {}));
+  assert.equal(uncloned.code, 'bad_input');
+  assert.match(uncloned.message, /^psnr was given what no worker can be sent: /);
+});
+
 test('refuses a model that is cut off, damaged, missing or none, and keeps the one it has', async () => {
   const load = () => code((model) => runtime.load(model), MODEL);
   const weights = Buffer.from(
@@ -258,6 +266,82 @@ test('captions are rehearsed beside it, embeddings are left out, and Muon update
   assert.equal((await begin({ optimizer: 'sgd' })).code, 'bad_input');
 });
 
+test('aligns on files of any kind, and leaves out those that are no pictures', async () => {
+  const files = await Promise.all([0, 1, 2].map(async (index) => [...(await png(page, goldenImage(index)))]));
+  const [losses, refused, stored, failed] = await page.evaluate(
+    async ([files, scenes, options]) => {
+      const [a, b, c] = files.map((file) => new Uint8Array(file));
+      const diary = new File(['Dear diary'], 'diary.png');
+      for await (const { step } of runtime.align(scenes, { ...options, checkpoint: 2 })) if (step === 2) break;
+      const losses = [];
+      let refused;
+      const few = { steps: 2, batch: 2, checkpoint: 2, onProgress: (progress) => ({ refused } = progress) };
+      for await (const { loss } of runtime.align({ files: [new Blob([a]), diary, b, c.buffer] }, few)) losses.push(loss);
+      // The checkpoint is another's now than that of the scenes.
+      const stored = await runtime.stored();
+      await runtime.forget();
+      const failed = await runtime.align({ files: [a, diary] }, few).next().catch(({ code, message }) => [code, message]);
+      return [losses, refused, stored, failed];
+    },
+    [files, SCENES, OPTIONS],
+  );
+  const why = 'diary.png: this is not a PNG, JPEG, WebP or GIF image';
+  assert.equal(losses.length, 2);
+  assert.deepEqual(refused, [why]);
+  assert.equal(stored, null);
+  assert.deepEqual(failed, ['bad_input', `2 pictures are needed, and of 2 files 1 can be read; ${why}`]);
+});
+
+test('a run that ended before anybody took its weights gives them when it is resumed', async () => {
+  const [steps, drawn] = await page.evaluate(
+    async ([scenes, options]) => {
+      const draw = async () => {
+        for await (const { kind, pictures } of runtime.generate('a dog', { steps: 2, weights: 'aligned' })) if (kind === 'image') return [...pictures[0].data];
+      };
+      const drawn = [];
+      const run = { ...options, checkpoint: 4, publish: 0 };
+      for await (const _ of runtime.align(scenes, run)) void _;
+      drawn.push(await draw());
+      await runtime.reset();
+      const steps = [];
+      for await (const { step } of runtime.align(scenes, { ...run, resume: true })) steps.push(step);
+      drawn.push(await draw());
+      await runtime.forget();
+      return [steps, drawn];
+    },
+    [SCENES, OPTIONS],
+  );
+  assert.deepEqual(steps, []);
+  assert.ok(distance(drawn[1], drawn[0]) <= 1);
+});
+
+test('while one tab aligns a model, another neither takes over its checkpoint nor removes it', async () => {
+  const found = await page.evaluate(
+    async ([url, scenes, options]) => {
+      const other = await Runtime.create({ backend: 'cpu' });
+      await other.load(url);
+      await other.openWorld(url);
+      const found = {};
+      for await (const { step } of runtime.align(scenes, { ...options, checkpoint: 2 })) {
+        if (step < 2) continue;
+        found.offered = await other.stored();
+        await other.forget();
+        found.resumed = await other.align(scenes, { ...options, resume: true }).next().catch(({ code }) => code);
+        const own = other.align(scenes, { ...options, checkpoint: 1 });
+        found.unsaved = (await own.next()).value.unsaved?.code;
+        await own.return();
+        break;
+      }
+      other.dispose();
+      found.left = (await runtime.stored())?.options.steps;
+      await runtime.forget();
+      return found;
+    },
+    [MODEL, SCENES, OPTIONS],
+  );
+  assert.deepEqual(found, { offered: null, resumed: 'busy', unsaved: 'busy', left: OPTIONS.steps });
+});
+
 test('an alignment goes on after its worker was killed, with the same losses', async () => {
   const [straight, broken] = await page.evaluate(
     async ([scenes, options]) => {
@@ -338,12 +422,20 @@ test('what is kept, and a run that was interrupted, belong to their base', async
       await other.load(files);
       const retrained = await look();
       const taken = await failed(other.take('mine'));
+      const exported = new Uint8Array(await (await runtime.export()).arrayBuffer());
+      const imported = await failed(other.import(exported));
+      // As the command line writes it, without a name.
+      const start = 8 + Number(new DataView(exported.buffer).getBigUint64(0, true));
+      const { __metadata__: named, ...tensors } = JSON.parse(new TextDecoder().decode(exported.subarray(8, start)));
+      const header = new TextEncoder().encode(JSON.stringify(tensors).padEnd(start - 8));
+      const unnamed = new Blob([exported.subarray(0, 8), header, exported.subarray(start)]);
+      const anonymous = await failed(other.import(unnamed));
       const resumed = await failed(other.align(scenes, { ...options, resume: true }).next());
       other.dispose();
       const own = [await runtime.kept(), (await runtime.stored()).options.steps];
       await runtime.discard('mine');
       await runtime.forget();
-      return { unloaded, same, retrained, taken, resumed, own };
+      return { unloaded, same, retrained, taken, imported, named: named.base.length, anonymous, resumed, own };
     },
     [MODEL, SCENES, OPTIONS],
   );
@@ -352,25 +444,36 @@ test('what is kept, and a run that was interrupted, belong to their base', async
     same: [['mine'], OPTIONS.steps],
     retrained: [[], undefined],
     taken: ['bad_input', 'nothing is kept of this model under the name mine'],
+    imported: [
+      'bad_input',
+      'these weights are of another base than the loaded one; open the model that they were exported from, and import them there',
+    ],
+    named: 16,
+    anonymous: null,
     resumed: ['bad_input', 'no checkpoint of this model is stored'],
     own: [['mine'], OPTIONS.steps],
   });
 });
 
 test('aligned weights may be taken a part of the way', async () => {
-  const [base, none, half, all] = await page.evaluate(async () => {
+  const [base, none, all, half, taken] = await page.evaluate(async () => {
     const draw = async (weights) => {
       for await (const { kind, pictures } of runtime.generate('a dog', { steps: 2, weights })) if (kind === 'image') return [...pictures[0].data];
     };
     const drawn = [await draw('base')];
-    for (const share of [0, 0.5, 1]) {
+    for (const share of [0, 1, 0.5]) {
       await runtime.interpolate(share);
       drawn.push(await draw('aligned'));
     }
+    await runtime.keep('half');
+    await runtime.take('half');
+    await runtime.discard('half');
+    drawn.push(await draw('aligned'));
     return drawn;
   });
   assert.ok(distance(none, base) <= 1);
   assert.ok(distance(half, base) > 1 && distance(half, all) > 1);
+  assert.ok(distance(taken, half) <= 3, 'what was kept half way is not halved again');
   assert.equal((await code(() => runtime.interpolate(1.5))).message, 'share is 1.5, expected 0 (the base) to 1');
 });
 
