@@ -146,6 +146,36 @@ test('an alignment that was finished, and not shown yet, is there on the next vi
   assert.ok(await page.locator('#resume-offer').isHidden());
 });
 
+test('a worker that breaks down while the probes are drawn ends no alignment', async () => {
+  const other = await browser.context.newPage();
+  await other.addInitScript(() => {
+    const Plain = Worker;
+    globalThis.workers = [];
+    globalThis.Worker = class extends Plain {
+      constructor(...of) {
+        super(...of);
+        workers.push(this);
+      }
+    };
+  });
+  await other.goto(address());
+  await text('backend', /^CPU/, other);
+  for (const [id, value] of Object.entries({ nouns: 'car, dog', count: 8, steps: 40, every: 20 })) await other.fill(`#align-${id}`, String(value));
+  await other.evaluate(() => {
+    const figures = document.getElementById('align-status-figures');
+    new MutationObserver(() => {
+      if (workers.length > 1 || !figures.textContent.startsWith('Step 20 of 40')) return;
+      workers[0].terminate();
+      workers[0].dispatchEvent(new ErrorEvent('error', { message: 'killed' }));
+    }).observe(figures, { childList: true });
+  });
+  await other.click('#align-start');
+  await text('align-status', /^Aligned in/, other);
+  assert.equal(await other.evaluate(() => workers.length), 2);
+  assert.ok(await other.locator('#failure').isHidden());
+  await other.close();
+});
+
 test('while the model is on its way a photo waits for it, and all else can be stopped', async () => {
   const whole = readFileSync(new URL('../goldens/nano/model.safetensors', import.meta.url));
   overrides.set(WEIGHTS, { bytes: whole.subarray(0, 1000), size: whole.length });

@@ -13,10 +13,13 @@ export async function hold(name: string): Promise<Lock | null> {
   // Without a secure context there are none, and nothing is stored that they would keep apart.
   const locks = navigator.locks as LockManager | undefined;
   if (!locks) return { release: async () => {} };
+  const waiting = new AbortController();
+  const late = setTimeout(() => waiting.abort(), LONGEST_WAIT);
   return new Promise((resolve) => {
     let end = () => {};
     const ended = new Promise<void>((done) => (end = done));
-    const held: Promise<unknown> = locks.request(name, { signal: AbortSignal.timeout(LONGEST_WAIT) }, () => {
+    const held: Promise<unknown> = locks.request(name, { signal: waiting.signal }, () => {
+      clearTimeout(late);
       resolve({
         async release() {
           end();

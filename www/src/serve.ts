@@ -12,9 +12,10 @@ export type Handlers<C extends CallList<C>> = {
   [N in keyof C]: (args: Arguments<C, N>, job: Job) => Answer<C, N> | Promise<Answer<C, N>>;
 };
 
-/** What gets a request all that it needs, once those before it are done, and before its turn comes. */
+/** What fetches a request's arguments before its turn comes, or null where all are there; `before` resolves when
+ * the requests before it are done. */
 export type Fetches<C extends CallList<C>> = {
-  [N in keyof C]?: (args: Arguments<C, N>, job: Job) => Promise<Arguments<C, N>>;
+  [N in keyof C]?: (args: Arguments<C, N>, job: Job, before: Promise<void>) => Promise<Arguments<C, N>> | null;
 };
 
 export const post = (message: FromWorker) => self.postMessage(message);
@@ -48,15 +49,9 @@ export function serve<C extends CallList<C>>(
       if (thrown instanceof WebAssembly.RuntimeError || isFatal(error)) post({ type: 'fatal', error });
       else post({ type: 'failed', id, error });
     };
-    const fetched = fetches[call];
-    if (!fetched) {
-      queue = queue.then(() => answer(args)).catch(fail);
-      return;
-    }
-    const coming = queue.then(() => {
-      job.signal.throwIfAborted();
-      return fetched(args, job);
-    });
-    void coming.then((whole) => (queue = queue.then(() => answer(whole)).catch(fail)), fail);
+    const take = (whole: typeof args) => (queue = queue.then(() => answer(whole)).catch(fail));
+    const coming = fetches[call]?.(args, job, queue);
+    if (coming) coming.then(take, fail);
+    else void take(args);
   });
 }

@@ -6,7 +6,7 @@ import { type Artefact, type Opened, open } from './artefact';
 import { type Failure, RecaError, failure } from './error';
 import { MANIFEST, baseOf, download, downloadAligned, downloadLater, downloadScorer, downloadWorld } from './model';
 import type { Calls, Frame, ModelFiles, Progress, Weights } from './protocol';
-import { type Fetches, type Handlers, post, serve } from './serve';
+import { type Fetches, type Handlers, type Job, post, serve } from './serve';
 import * as store from './store';
 
 const BUILDS = import.meta.glob<typeof Wasm>('../../pkg/dist/{cpu,webgpu}/reca.js');
@@ -125,9 +125,10 @@ const handlers: Handlers<Calls> = {
 
 /** What comes over a line that may be slow. */
 const fetches: Fetches<Calls> = {
-  openWorld: async ({ source }, { signal }) => ({ source: typeof source === 'string' ? await downloadWorld(source, signal) : source }),
-  openScorer: async ({ source }, { signal }) => ({ source: typeof source === 'string' ? await downloadScorer(source, signal) : source }),
-  async takeShipped(_, { id, signal }) {
+  openWorld: ({ source }, { signal }) => (typeof source === 'string' ? sources(downloadWorld(source, signal)) : null),
+  openScorer: ({ source }, { signal }) => (typeof source === 'string' ? sources(downloadScorer(source, signal)) : null),
+  async takeShipped(_, { id, signal }, before) {
+    await before;
     const { source, manifest } = loaded();
     if (typeof source !== 'string') throw new RecaError('bad_input', 'only a model that was loaded from an address comes with aligned weights');
     return { files: await downloadAligned(source, manifest, signal, telling(id)) };
@@ -143,12 +144,13 @@ function telling(id: number): (progress: Progress) => void {
   return (progress) => post({ type: 'progress', id, progress });
 }
 
-/** Fetches what of the model was left for later. */
-async function withLater<A>(args: A, { signal }: { signal: AbortSignal }): Promise<A> {
-  if (model && runtime().incomplete) await later(signal);
-  return args;
+const sources = async (files: Promise<ModelFiles>) => ({ source: await files });
+
+function withLater<A>(args: A, { signal }: Job): Promise<A> | null {
+  return model && runtime().incomplete ? later(signal).then(() => args) : null;
 }
 
+/** Fetches what of the model was left for later. */
 async function later(signal: AbortSignal): Promise<ModelFiles> {
   const model = loaded();
   const { source, manifest } = model;
