@@ -25,6 +25,18 @@ pub struct PoolConfig {
 }
 
 impl PoolConfig {
+    /// # Errors
+    /// `bad_input` naming the field, with its limits.
+    pub fn check(&self) -> Result<()> {
+        if self.size == 0 {
+            return Err(Error::bad_input("size is 0, expected 1 or more"));
+        }
+        match self.two_objects.filter(|share| !(0.0..=1.0).contains(share)) {
+            Some(share) => Err(Error::bad_input(format!("two_objects is {share}, expected 0 to 1"))),
+            None => Ok(()),
+        }
+    }
+
     /// Scene number `index` and its picture, independent of all others.
     ///
     /// # Errors

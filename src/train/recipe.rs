@@ -1,5 +1,7 @@
 //! A recipe: the model's sizes, the world it lives in, and the stages that train it.
 
+mod check;
+
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -111,10 +113,12 @@ impl Recipe {
     /// `bad_input` naming the field.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         let mut recipe: Self = serde_json::from_slice(json).map_err(Error::bad_input)?;
+        recipe.check_names(&serde_json::from_slice(json).map_err(Error::bad_input)?)?;
         recipe.world.validate()?;
         recipe.model.understanding.vocab_size = vocabulary(&recipe.world).len();
         let model = serde_json::to_vec(&recipe.model).map_err(Error::internal)?;
         UmmConfig::from_json(&model).map_err(|e| Error::bad_input(e.message).at("model"))?;
+        recipe.check_values()?;
         Ok(recipe)
     }
 

@@ -71,6 +71,31 @@ impl Default for TrainingConfig {
     }
 }
 
+impl TrainingConfig {
+    /// # Errors
+    /// `bad_input` naming the field, with its limits.
+    pub fn check(&self) -> Result<()> {
+        let bad = |name: &str, value: f64, expected: &str| {
+            Err(Error::bad_input(format!("{name} is {value}, expected {expected}")))
+        };
+        let every = self.ema.map_or(1, |ema| ema.every);
+        let counts = [("batch", self.batch as u64), ("steps", self.steps), ("cycles", self.cycles)];
+        if let Some((name, _)) = counts.into_iter().chain([("ema_every", every)]).find(|(_, n)| *n == 0) {
+            return bad(name, 0.0, "1 or more");
+        }
+        let rate = self.learning_rate;
+        if !(rate > 0.0 && rate <= 1.0) {
+            return bad("learning_rate", rate, "a number above 0, at most 1");
+        }
+        let decay = self.ema.map_or(0.0, |ema| ema.decay);
+        let shares = [("weight_decay", f64::from(self.weight_decay)), ("ema", decay)];
+        match shares.into_iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
+            Some((name, share)) => bad(name, share, "0 to 1"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// An exponential moving average of the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EmaConfig {

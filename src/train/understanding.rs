@@ -22,7 +22,7 @@ use super::{
     words::words_of,
 };
 use crate::{
-    Result,
+    Error, Result,
     layers::constant,
     random,
     scene::Scene,
@@ -30,6 +30,10 @@ use crate::{
 };
 
 const TAG: u64 = u64::from_be_bytes(*b"understa");
+
+/// Tokens of the longest text that the stage reads: a dense caption (13), a request (8), and the answer (8)
+/// with its end.
+pub const LONGEST_TEXT: usize = 30;
 
 /// Where the words' biases start: few of them are true of a noun.
 const TAG_BIAS: f64 = -4.0;
@@ -43,6 +47,25 @@ pub struct UnderstandingConfig {
     /// Part of the batch that shows two objects: relations are learned last.
     pub two_objects: f64,
     pub pool: PoolConfig,
+}
+
+impl UnderstandingConfig {
+    /// # Errors
+    /// `bad_input` naming the field, with its limits.
+    pub fn check(&self) -> Result<()> {
+        let (share, batch) = (self.text_only, self.training.batch);
+        if !(0.0..=1.0).contains(&share) || self.captions() >= batch {
+            return Err(Error::bad_input(format!(
+                "text_only is {share}, expected 0 or more, and less than what takes all {batch} samples of a step"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Samples of a step that read a caption.
+    fn captions(&self) -> usize {
+        (self.text_only * self.training.batch as f32).round() as usize
+    }
 }
 
 /// What the stage trains.
@@ -100,9 +123,9 @@ impl Stage for UnderstandingStage {
 
     fn loss(&self, module: &UnderstandingModule, step: u64) -> Result<Tensor<1>> {
         let mut random = random::stream(self.seed ^ TAG, step);
-        let (batch, text_only) = (self.config.training.batch, self.config.text_only);
-        let indices = self.mixture.draw(&mut random, batch);
-        let (read, seen) = indices.split_at((text_only * batch as f32).round() as usize);
+        let text_only = self.config.text_only;
+        let indices = self.mixture.draw(&mut random, self.config.training.batch);
+        let (read, seen) = indices.split_at(self.config.captions());
         let captions = read
             .iter()
             .map(|index| self.texts.dense(&self.scenes[*index], &mut random))
@@ -165,5 +188,29 @@ impl UnderstandingStage {
         let scores = scores_at(&module.understanding, states, &positions) + module.tag_bias.val().unsqueeze();
         let shown = TensorData::new(shown, [positions.len(), vocabulary]);
         Ok(sigmoid_loss(scores, Tensor::from_data(shown, &device)))
+    }
+}
+
+#[cfg(all(test, feature = "svg"))]
+mod tests {
+    use super::LONGEST_TEXT;
+    use crate::{
+        scene::{Engine, Pool, caption, question},
+        train::recipe::Recipe,
+    };
+
+    #[test]
+    fn no_text_is_longer_than_the_longest() {
+        let recipe = Recipe::named("nano").unwrap();
+        let (engine, tokenizer) = (Engine::new(recipe.world.clone()).unwrap(), recipe.tokenizer().unwrap());
+        let length = |text: &str| tokenizer.encode(text).unwrap().len();
+        let (mut captions, mut exchanges) = (Vec::new(), Vec::new());
+        for index in 0..500 {
+            let scene = engine.scene(Pool::Understanding, 1, index).unwrap();
+            captions.extend(caption::dense(&scene, 2, index).iter().map(|text| length(text)));
+            let asked = question::questions(&scene, 2, index);
+            exchanges.extend(asked.iter().map(|q| length(&q.question) + length(&q.answer) + 1));
+        }
+        assert_eq!(captions.iter().max().unwrap() + exchanges.iter().max().unwrap(), LONGEST_TEXT);
     }
 }
