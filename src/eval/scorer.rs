@@ -88,8 +88,9 @@ impl ScorerConfig {
         Ok(config)
     }
 
-    /// The style that a prompt names, else the first.
+    /// The style that a prompt names, in any case, else the first.
     pub fn style(&self, prompt: &str) -> &str {
+        let prompt = prompt.to_lowercase();
         let mut words = prompt.split(|letter: char| !letter.is_alphanumeric());
         let named = words.find_map(|word| self.styles.iter().find(|style| style_word(style) == word));
         named.or(self.styles.first()).map_or("", String::as_str)
@@ -194,5 +195,30 @@ impl Scorer {
         Ok(judged
             .map(|(found, (prompt, style))| rules::judge(&self.config, found, &prompt.record, style))
             .collect())
+    }
+}
+
+#[cfg(all(test, feature = "svg"))]
+mod tests {
+    use super::*;
+    use crate::train::recipe::Recipe;
+
+    fn config() -> ScorerConfig {
+        let mut world = Recipe::named("mini").unwrap().world;
+        world.styles.push("noto-v1".to_owned());
+        ScorerConfig::of(&Engine::new(world).unwrap())
+    }
+
+    #[test]
+    fn styles_are_known_by_their_words_in_any_case() {
+        let config = config();
+        for (prompt, style) in [
+            ("a red car", "noto"),
+            ("a red car, twemoji style", "twemoji"),
+            ("A red car in Twemoji style", "twemoji"),
+            ("a dog, blob style", "noto-v1"),
+        ] {
+            assert_eq!(config.style(prompt), style);
+        }
     }
 }

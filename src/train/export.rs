@@ -5,7 +5,7 @@ use serde_json::json;
 use super::recipe::Recipe;
 use crate::{
     Error, Result,
-    scene::{question::caption_requests, tokenizer_json},
+    scene::{caption::style_word, question::caption_requests, tokenizer_json},
     text::NULL_CAPTION,
     umm::Umm,
     weights::{
@@ -20,7 +20,9 @@ pub async fn model_files(recipe: &Recipe, umm: &Umm) -> Result<ModelFiles> {
     if let Some(fields) = config.as_object_mut() {
         fields.insert("recipe".into(), json!(recipe.name));
         fields.insert("nouns".into(), json!(recipe.world.nouns));
-        fields.insert("styles".into(), json!(recipe.world.styles));
+        // By the words that prompts name them by, which the tokenizer knows.
+        let styles: Vec<_> = recipe.world.styles.iter().map(|style| style_word(style)).collect();
+        fields.insert("styles".into(), json!(styles));
         fields.insert("templates".into(), json!(caption_requests()));
         fields.insert("sampling".into(), sampling());
     }
@@ -49,4 +51,27 @@ fn preprocessor(side: usize) -> serde_json::Value {
         "do_rescale": true, "rescale_factor": 1.0 / 255.0,
         "do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::Pipeline;
+
+    #[test]
+    fn a_prompt_without_a_style_is_drawn_in_the_first_whatever_its_word() {
+        for (style, word) in [("twemoji", "twemoji"), ("noto-v1", "blob")] {
+            let mut recipe = Recipe::named("nano").unwrap();
+            recipe.world.styles = vec![style.to_owned()];
+            let device = Device::flex();
+            let files = pollster::block_on(model_files(&recipe, &recipe.init(&device))).unwrap();
+            let pipeline = Pipeline::new(&files, &device).unwrap();
+            let named = format!("a red car, {word} style");
+            let ids = pipeline.tokenizer.encode(&named).unwrap();
+            assert_eq!(pipeline.prompt("a red car").unwrap(), ids);
+            assert_eq!(pipeline.prompt(&named).unwrap(), ids);
+        }
+    }
 }

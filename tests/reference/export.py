@@ -38,8 +38,10 @@ def export(tensors: dict[str, Tensor], config: dict, recipe: dict, pack: Pack, t
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     world = recipe["world"]
+    # By the words that prompts name them by (src/scene/caption.rs), which the tokenizer knows.
+    styles = ["blob" if style == "noto-v1" else style for style in world["styles"]]
     write_json(temporary / "config.json", {
-        **config, "recipe": recipe["name"], "nouns": world["nouns"], "styles": world["styles"],
+        **config, "recipe": recipe["name"], "nouns": world["nouns"], "styles": styles,
         "templates": pack.template_texts(), "sampling": SAMPLING,
     })
     weights = {n: t.detach().to(dtype).contiguous() for n, t in tensors.items()}
