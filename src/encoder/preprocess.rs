@@ -25,6 +25,8 @@ pub struct Preprocessor {
     pub scale: f32,
     pub mean: [f32; 3],
     pub std: [f32; 3],
+    /// Side of the tower's patches, pixels.
+    pub patch_size: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,7 @@ impl Preprocessor {
             scale: 1.0 / 255.0,
             mean: [0.5; 3],
             std: [0.5; 3],
+            patch_size: config.vision.patch_size,
         };
         match config.family {
             Family::Siglip => common,
@@ -125,19 +128,21 @@ impl Preprocessor {
             scale,
             mean,
             std,
+            patch_size: usual.patch_size,
         })
     }
 
     /// Pictures as `[pictures, 3, height, width]`.
     ///
     /// # Errors
-    /// `bad_input` for pictures that come out in different sizes, and for none.
+    /// `bad_input` for pictures that come out in different sizes or smaller than a patch, and for none.
     pub fn forward(&self, pictures: &[RgbImage], device: &Device) -> Result<Tensor<4>> {
         let fitted: Vec<RgbImage> = pictures.iter().map(|picture| self.fit(picture)).collect();
         let (width, height) = fitted.first().map_or((0, 0), RgbImage::dimensions);
         if width == 0 || height == 0 || fitted.iter().any(|picture| picture.dimensions() != (width, height)) {
             return Err(Error::bad_input("pictures must have one common size here, and at least one pixel"));
         }
+        self.check_size(width as usize, height as usize)?;
         let mut values = Vec::with_capacity(fitted.len() * 3 * (width * height) as usize);
         for picture in &fitted {
             for channel in 0..3 {
@@ -147,6 +152,20 @@ impl Preprocessor {
         }
         let shape = [fitted.len(), 3, height as usize, width as usize];
         Ok(Tensor::from_data(TensorData::new(values, shape), device))
+    }
+
+    /// Refuses a picture that the tower has no patch of.
+    ///
+    /// # Errors
+    /// `bad_input` with both sizes.
+    pub fn check_size(&self, width: usize, height: usize) -> Result<()> {
+        let patch = self.patch_size;
+        if width >= patch && height >= patch {
+            return Ok(());
+        }
+        Err(Error::bad_input(format!(
+            "{width} × {height} pixels do not fill a patch of {patch}; take a larger picture"
+        )))
     }
 
     /// The picture resized and cropped, still in bytes.

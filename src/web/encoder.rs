@@ -216,13 +216,7 @@ impl Encoder {
     /// `[1, 3, height, width]`
     fn tensor(&self, pixels: &Pixels) -> Result<Tensor<4>> {
         let height = pixels.values.len() / 3 / pixels.width;
-        let patch = self.config.vision.patch_size;
-        if height < patch || pixels.width < patch {
-            let width = pixels.width;
-            return Err(Error::bad_input(format!(
-                "{width} × {height} pixels do not fill a patch of {patch}"
-            )));
-        }
+        self.preprocessor.check_size(pixels.width, height)?;
         let data = TensorData::new(pixels.values.clone(), [1, 3, height, pixels.width]);
         Ok(Tensor::from_data(data, &self.device))
     }

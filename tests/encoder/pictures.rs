@@ -1,13 +1,14 @@
 //! Preprocessing against Pillow and `transformers`.
 
 use burn::tensor::Device;
+use image::RgbImage;
 use reca::encoder::{
     EncoderConfig, Preprocessor,
     resample::{Filter, resize},
 };
 use safetensors::SafeTensors;
 
-use super::{Goldens, WHOLE, config, file, folder, picture};
+use super::{Goldens, WHOLE, config, file, folder, model, picture};
 
 #[test]
 fn resizing_equals_pillow_byte_for_byte() {
@@ -87,5 +88,22 @@ fn what_cannot_be_done_is_named() {
     ] {
         let error = Preprocessor::from_json(json.as_bytes(), &config("clip")).unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn pictures_smaller_than_a_patch_are_refused() {
+    for checkpoint in WHOLE {
+        let config = config(checkpoint);
+        let as_it_is = br#"{"do_resize": false, "do_center_crop": false}"#;
+        let preprocessor = Preprocessor::from_json(as_it_is, &config).unwrap();
+        let pixels = |width, height| preprocessor.forward(&[RgbImage::new(width, height)], &Device::flex());
+        let patch = config.vision.patch_size as u32;
+        for (width, height) in [(1, 1), (patch - 1, 4 * patch), (4 * patch, patch - 1)] {
+            let error = pixels(width, height).unwrap_err().to_string();
+            let said = format!("{width} × {height} pixels do not fill a patch of {patch}; take a larger");
+            assert!(error.contains(&said), "{error}");
+        }
+        model(checkpoint).image_embeds(pixels(patch, 2 * patch).unwrap()).unwrap();
     }
 }
