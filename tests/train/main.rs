@@ -1,6 +1,7 @@
 //! The five stages on the nano recipe.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
+mod align;
 mod command;
 mod lab;
 
