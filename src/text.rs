@@ -145,7 +145,8 @@ impl Tokenizer {
     }
 
     fn near(&self, word: &str) -> Vec<String> {
-        let mut scored: Vec<(f64, &String)> = self.words[EOS as usize + 1..]
+        let known = self.words.get(EOS as usize + 1..).unwrap_or_default();
+        let mut scored: Vec<(f64, &String)> = known
             .iter()
             .map(|known| (strsim::jaro_winkler(word, known), known))
             .filter(|(score, _)| *score > 0.75)
@@ -201,6 +202,12 @@ mod tests {
             "{e}"
         );
         assert!(tokenizer().encode("  ,.").unwrap_err().to_string().contains("empty"));
+    }
+
+    #[test]
+    fn a_vocabulary_of_hardly_any_words_has_none_that_are_near() {
+        let t = Tokenizer::from_json(br#"{"model":{"type":"WordLevel","vocab":{"a":0}}}"#).unwrap();
+        assert!(t.encode("b").unwrap_err().to_string().contains("\"b\" is not a word"));
     }
 
     #[test]

@@ -257,8 +257,12 @@ fn stored(name: &str, view: &TensorView, file: &SafeTensors) -> Result<Vec<f32>>
     }
     let name = format!("{name}{SCALE}");
     let scales = file.tensor(&name).map_err(|_| Error::weights_shape(format!("missing: {name}")))?;
-    dequantised(view.data(), &decode(&name, scales.dtype(), scales.data())?)
-        .ok_or_else(|| Error::weights_shape(format!("misshapen: {name}")))
+    let rows = view.shape().first().copied().unwrap_or(0);
+    if scales.shape() != [rows] {
+        let found = scales.shape();
+        return Err(Error::weights_shape(format!("misshapen: {name} is {found:?}, expected [{rows}]")));
+    }
+    Ok(dequantised(view.data(), &decode(&name, scales.dtype(), scales.data())?))
 }
 
 /// The values of a stored tensor as f32.
@@ -278,14 +282,11 @@ pub(super) fn decode(name: &str, dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>>
     Ok(values)
 }
 
-/// Rows of 8-bit values times their scales; `None` if they are not rows of one length.
-fn dequantised(bytes: &[u8], scales: &[f32]) -> Option<Vec<f32>> {
+/// Rows of 8-bit values times their scales.
+fn dequantised(bytes: &[u8], scales: &[f32]) -> Vec<f32> {
     let row = bytes.len() / scales.len().max(1);
-    (row * scales.len() == bytes.len() && row > 0).then(|| {
-        let rows = bytes.chunks_exact(row).zip(scales);
-        rows.flat_map(|(row, scale)| row.iter().map(move |byte| f32::from(byte.cast_signed()) * scale))
-            .collect()
-    })
+    let rows = bytes.chunks_exact(row.max(1)).zip(scales);
+    rows.flat_map(|(row, scale)| row.iter().map(move |byte| f32::from(byte.cast_signed()) * scale)).collect()
 }
 
 fn encode(values: &[f32], precision: Precision) -> Vec<u8> {
@@ -318,7 +319,10 @@ mod tests {
         let loaded = load(layer.clone(), &file(&scales, 2)).unwrap();
         let transposed = loaded.weight.val().into_data().try_to_vec::<f32>().unwrap();
         assert_eq!(transposed, [63.5, 2.0, 0.0, -254.0]);
-        let cut = load(layer, &file(&[], 0)).unwrap_err();
-        assert_eq!(cut.code.as_str(), "weights_shape");
+        for (scales, rows) in [(&scales[..0], 0), (&scales[..4], 1), (&[0; 16], 4)] {
+            let other = load(layer.clone(), &file(scales, rows)).unwrap_err();
+            let said = format!("misshapen: weight.scale is [{rows}], expected [2]");
+            assert!(other.code.as_str() == "weights_shape" && other.message == said, "{other}");
+        }
     }
 }
