@@ -4,13 +4,11 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::vit::{Activation, BlockConfig};
-use crate::{Error, Result};
-
-/// Largest size of any kind that a file may name.
-const LARGEST: usize = 1 << 20;
-/// Most blocks of a tower; official ones have 48 at most.
-const DEEPEST: usize = 256;
+use super::{
+    limits::{LARGEST, bad, check_size, check_transformer},
+    vit::{Activation, BlockConfig},
+};
+use crate::Result;
 
 /// Which of the two architectures a checkpoint has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,39 +134,19 @@ impl EncoderConfig {
                 "vision: image_size {image} and patch_size {patch} give no sensible grid"
             )));
         }
-        let mut towers = vec![("vision", &vision.block, vision.num_hidden_layers)];
-        let mut sizes = vec![("projection_dim".to_owned(), self.projection_dim, LARGEST)];
+        let tower = |name, block: &BlockConfig, layers| {
+            let sizes = [block.hidden_size, block.intermediate_size, block.num_attention_heads];
+            check_transformer(name, layers, sizes, block.layer_norm_eps)
+        };
+        tower("vision", &vision.block, vision.num_hidden_layers)?;
         if let Some(text) = &self.text {
-            towers.push(("text", &text.block, text.num_hidden_layers));
-            sizes.extend([
-                ("text: vocab_size".to_owned(), text.vocab_size, LARGEST),
-                ("text: max_position_embeddings".to_owned(), text.max_position_embeddings, LARGEST),
-                ("text: projection_size".to_owned(), text.projection_size, LARGEST),
-            ]);
+            tower("text", &text.block, text.num_hidden_layers)?;
+            check_size("text: vocab_size", text.vocab_size, LARGEST)?;
+            check_size("text: max_position_embeddings", text.max_position_embeddings, LARGEST)?;
+            check_size("text: projection_size", text.projection_size, LARGEST)?;
         }
-        for (name, block, layers) in towers {
-            let (hidden, heads) = (block.hidden_size, block.num_attention_heads);
-            if heads == 0 || !hidden.is_multiple_of(heads) {
-                return Err(bad(format!("{name}: hidden_size {hidden} is not a multiple of {heads} heads")));
-            }
-            if !(0.0..1.0).contains(&block.layer_norm_eps) {
-                return Err(bad(format!("{name}: layer_norm_eps is {}", block.layer_norm_eps)));
-            }
-            sizes.extend([
-                (format!("{name}: hidden_size"), hidden, LARGEST),
-                (format!("{name}: intermediate_size"), block.intermediate_size, LARGEST),
-                (format!("{name}: num_hidden_layers"), layers, DEEPEST),
-            ]);
-        }
-        match sizes.into_iter().find(|(_, size, largest)| !(1..=*largest).contains(size)) {
-            Some((name, size, largest)) => Err(bad(format!("{name} is {size}, expected 1 to {largest}"))),
-            None => Ok(()),
-        }
+        check_size("projection_dim", self.projection_dim, LARGEST)
     }
-}
-
-fn bad(what: impl std::fmt::Display) -> Error {
-    Error::weights_format(format!("config.json: {what}"))
 }
 
 fn size(fields: &Map<String, Value>, name: &str) -> Result<Option<usize>> {

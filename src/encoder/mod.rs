@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod dual;
+pub mod limits;
 pub mod loading;
 pub mod position;
 pub mod preprocess;

@@ -70,21 +70,17 @@ impl ScorerConfig {
     /// Parses and checks `config.json`.
     ///
     /// # Errors
-    /// `weights_format` where a field is missing or of another kind of model.
+    /// `weights_format` where a field is missing or of another kind of model, and for senseless sizes.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         let bad = |what: String| Error::weights_format(format!("scorer's config.json: {what}"));
         let config: Self = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
         if config.model_type != MODEL_TYPE {
             return Err(bad(format!("model_type is {:?}, expected {MODEL_TYPE:?}", config.model_type)));
         }
-        let VisionConfig { hidden_size, num_attention_heads, stem_channels: [a, b], .. } = config.vision;
-        let grouped = [a, b, hidden_size].iter().all(|size| *size > 0 && size.is_multiple_of(8));
-        let headed = num_attention_heads > 0 && hidden_size.is_multiple_of(num_attention_heads);
-        if config.nouns.is_empty() || config.styles.is_empty() || !grouped || !headed {
-            return Err(bad(
-                "sizes must be multiples of 8 and of the heads, nouns and styles not empty".into()
-            ));
+        if config.nouns.is_empty() || config.styles.is_empty() {
+            return Err(bad("nouns and styles must not be empty".into()));
         }
+        config.vision.check().map_err(|e| e.at("scorer"))?;
         Ok(config)
     }
 
@@ -220,5 +216,23 @@ mod tests {
         ] {
             assert_eq!(config.style(prompt), style);
         }
+    }
+
+    #[test]
+    fn senseless_sizes_are_named() {
+        let good = serde_json::to_value(config()).unwrap();
+        for (field, value, said) in [
+            ("num_hidden_layers", 1_000_000_000, "num_hidden_layers is 1000000000, expected 1 to 256"),
+            ("intermediate_size", 0, "intermediate_size is 0, expected 1 to 1048576"),
+            ("hidden_size", 1 << 21, "hidden_size is 2097152"),
+            ("hidden_size", 20, "20 channels, expected a multiple of 8"),
+            ("num_attention_heads", 3, "not a multiple of 3 heads"),
+        ] {
+            let mut json = good.clone();
+            json["vision"][field] = value.into();
+            let error = ScorerConfig::from_json(json.to_string().as_bytes()).unwrap_err();
+            assert!(error.message.starts_with("scorer: ") && error.message.contains(said), "{error}");
+        }
+        assert!(ScorerConfig::from_json(good.to_string().as_bytes()).is_ok());
     }
 }

@@ -144,6 +144,8 @@ impl Recipe {
     pub fn init(&self, device: &Device) -> Umm {
         random::seeded(device, self.seed, || {
             let mut umm = Umm::new(&self.model, device);
+            // The order of draws is part of what a seed means: these come first.
+            umm.generation.layers.iter().for_each(|layer| drop(layer.qkv.weight.val()));
             umm.understanding.layers = umm.understanding.layers.into_iter().map(Block::attentive).collect();
             umm
         })

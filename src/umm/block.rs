@@ -100,7 +100,8 @@ impl Block {
 
     /// The same block with a condition that starts without effect.
     pub fn conditioned(mut self, device: &Device) -> Self {
-        let [hidden, _] = self.qkv.weight.dims();
+        // `dims` alone would draw the weight, which a model to be loaded never needs.
+        let [hidden, _] = self.qkv.weight.lazy_shape().dims::<2>();
         self.adaln = Some(Linear::zeros(hidden, 6 * hidden, device));
         self
     }

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{
+    Result,
+    encoder::limits::{LARGEST, bad, check_size, check_transformer},
+};
 
 /// Groups of every GroupNorm.
 pub const NORM_GROUPS: usize = 8;
@@ -81,8 +84,7 @@ impl UmmConfig {
     /// # Errors
     /// `weights_format` where a field is missing or sizes contradict one another.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let config: Self =
-            serde_json::from_slice(json).map_err(|e| Error::weights_format(format!("config.json: {e}")))?;
+        let config: Self = serde_json::from_slice(json).map_err(bad)?;
         config.check()?;
         Ok(config)
     }
@@ -108,41 +110,59 @@ impl UmmConfig {
     }
 
     fn check(&self) -> Result<()> {
-        let bad = |what: String| Err(Error::weights_format(format!("config.json: {what}")));
         if self.model_type != "reca-umm" {
-            return bad(format!("model_type is {:?}, expected \"reca-umm\"", self.model_type));
+            return Err(bad(format!("model_type is {:?}, expected \"reca-umm\"", self.model_type)));
         }
-        if self.image_size == 0 || !self.image_size.is_multiple_of(LATENT_STRIDE) || self.image_size > 512 {
-            return bad(format!(
-                "image_size {} is not a multiple of {LATENT_STRIDE} up to 512",
-                self.image_size
-            ));
+        let side = self.image_size;
+        if side == 0 || !side.is_multiple_of(LATENT_STRIDE) || side > 512 {
+            return Err(bad(format!("image_size {side} is not a multiple of {LATENT_STRIDE} up to 512")));
         }
         let (v, u, g, a) = (&self.vision, &self.understanding, &self.generation, &self.autoencoder);
         if v.hidden_size != u.hidden_size || g.hidden_size != u.hidden_size {
-            return bad("the hidden sizes of vision, understanding and generation differ".into());
+            return Err(bad("the hidden sizes of vision, understanding and generation differ"));
         }
         if g.num_hidden_layers != u.num_hidden_layers || g.num_attention_heads != u.num_attention_heads {
-            return bad(
-                "generation and understanding differ in layers or heads, but share keys and values".into()
-            );
+            return Err(bad(
+                "generation and understanding differ in layers or heads, but share keys and values",
+            ));
         }
-        for (name, heads) in [("vision", v.num_attention_heads), ("understanding", u.num_attention_heads)] {
-            if heads == 0 || !u.hidden_size.is_multiple_of(heads) {
-                return bad(format!(
-                    "{name}: hidden_size {} is not a multiple of {heads} heads",
-                    u.hidden_size
-                ));
-            }
-        }
-        let grouped = [v.stem_channels.as_slice(), &[v.hidden_size], &a.channels].concat();
-        if let Some(c) = grouped.iter().find(|c| **c == 0 || !c.is_multiple_of(NORM_GROUPS)) {
-            return bad(format!("{c} channels are not a multiple of {NORM_GROUPS}"));
-        }
-        let sizes = [u.vocab_size, u.max_position_embeddings, u.num_hidden_layers, a.latent_channels];
-        if sizes.contains(&0) || sizes.iter().any(|s| *s > 1 << 20) || u.hidden_size > 1 << 14 {
-            return bad("a size is zero or absurdly large".into());
+        v.check()?;
+        let sizes = [u.hidden_size, u.intermediate_size, u.num_attention_heads];
+        check_transformer("understanding", u.num_hidden_layers, sizes, u.rms_norm_eps)?;
+        let sizes = [g.hidden_size, g.intermediate_size, g.num_attention_heads];
+        check_transformer("generation", g.num_hidden_layers, sizes, g.rms_norm_eps)?;
+        check_channels("autoencoder", &a.channels)?;
+        for (name, size) in [
+            ("connector: intermediate_size", self.connector.intermediate_size),
+            ("understanding: vocab_size", u.vocab_size),
+            ("understanding: max_position_embeddings", u.max_position_embeddings),
+            ("generation: time_frequencies", g.time_frequencies),
+            ("autoencoder: latent_channels", a.latent_channels),
+        ] {
+            check_size(name, size, LARGEST)?;
         }
         Ok(())
+    }
+}
+
+impl VisionConfig {
+    /// # Errors
+    /// `weights_format` for sizes that contradict one another or make no sense.
+    pub fn check(&self) -> Result<()> {
+        let sizes = [self.hidden_size, self.intermediate_size, self.num_attention_heads];
+        check_transformer("vision", self.num_hidden_layers, sizes, self.layer_norm_eps)?;
+        let [a, b] = self.stem_channels;
+        check_channels("vision", &[a, b, self.hidden_size])
+    }
+}
+
+/// Channels that a GroupNorm can split.
+fn check_channels(name: &str, channels: &[usize]) -> Result<()> {
+    let grouped = |count: usize| count > 0 && count <= LARGEST && count.is_multiple_of(NORM_GROUPS);
+    match channels.iter().find(|count| !grouped(**count)) {
+        Some(count) => Err(bad(format!(
+            "{name}: {count} channels, expected a multiple of {NORM_GROUPS} up to {LARGEST}"
+        ))),
+        None => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! From patch features to the understanding embeddings.
 
 use burn::{
-    module::{Module, Param},
+    module::{Module, Param, ParamId},
     tensor::{Device, Tensor, TensorData},
 };
 
@@ -25,12 +25,7 @@ impl Connector {
     /// Starts as the average of the four patches, so that merged tokens stay where words lie.
     pub fn new(config: &UmmConfig, device: &Device) -> Self {
         let hidden = config.vision.hidden_size;
-        let mut merge = Linear::zeros(4 * hidden, hidden, device);
-        let mut average = vec![0f32; 4 * hidden * hidden];
-        for row in 0..4 * hidden {
-            average[row * hidden + row % hidden] = 0.25;
-        }
-        merge.weight = Param::from_data(TensorData::new(average, [4 * hidden, hidden]), device);
+        let merge = Linear { weight: average(hidden, device), ..Linear::zeros(4 * hidden, hidden, device) };
         let inner = config.connector.intermediate_size;
         Self {
             merge,
@@ -54,4 +49,19 @@ impl Connector {
         let residual = self.fc2.forward(gelu(self.fc1.forward(self.norm.forward(merged.clone()))));
         merged + residual + self.position_embedding.val().unsqueeze()
     }
+}
+
+/// A matrix that averages four vectors side by side, `[4 · hidden, hidden]`; made when it is first read,
+/// as the starts of other weights are.
+fn average(hidden: usize, device: &Device) -> Param<Tensor<2>> {
+    let shape = [4 * hidden, hidden];
+    let make = move |device: &Device, require_grad: bool| {
+        let mut values = vec![0f32; 4 * hidden * hidden];
+        for row in 0..4 * hidden {
+            values[row * hidden + row % hidden] = 0.25;
+        }
+        let weight = Tensor::from_data(TensorData::new(values, shape), device);
+        if require_grad { weight.require_grad() } else { weight }
+    };
+    Param::uninitialized(ParamId::new(), make, device.clone(), true, shape.into())
 }

@@ -124,7 +124,7 @@ fn changed(folder: &Path, change: impl FnOnce(&mut ModelFiles)) {
 fn foreign_and_damaged_models_are_named() {
     let desk = Desk::new();
     desk.picture("a.png", 64, 64);
-    let cases: [(&str, Change, &[&str]); 8] = [
+    let cases: [(&str, Change, &[&str]); 9] = [
         ("cut", |m| m.weights.truncate(1000), &["weights_format", "not a complete safetensors file"]),
         ("pickle", |m| m.weights = b"PK\x03\x04 a torch zip".to_vec(), &["weights_format", WEIGHTS]),
         (
@@ -141,6 +141,11 @@ fn foreign_and_damaged_models_are_named() {
             "kind",
             |m| replace(&mut m.config, "reca-umm", "bert"),
             &["weights_format", "config.json: model_type is \"bert\""],
+        ),
+        (
+            "deep",
+            |m| replace(&mut m.config, "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1000000000"),
+            &["weights_format", "config.json: vision: num_hidden_layers is 1000000000, expected 1 to 256"],
         ),
         ("json", |m| m.config.truncate(100), &["weights_format", "config.json: EOF"]),
         (

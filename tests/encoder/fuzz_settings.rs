@@ -1,12 +1,13 @@
-//! `config.json`, `preprocessor_config.json`, the index and the tokenizer with values that make no sense, by
+//! `config.json`, `preprocessor_config.json`, the index and the tokenizer, and our own model's, with values that make no sense, by
 //! chance: each is refused by name, or what it says can be done.
 
 use burn::tensor::Device;
 use rand_chacha::ChaCha8Rng;
 use reca::encoder::{EncoderConfig, Loading, Parts, Preprocessor, preprocess::Resize};
 use reca::random::{below, stream};
-use reca::weights::streaming::shards;
-use reca::{ErrorCode, Result};
+use reca::text::Tokenizer;
+use reca::weights::{ModelFiles, streaming::shards};
+use reca::{ErrorCode, Pipeline, Result};
 use serde_json::{Value, json};
 
 use super::{Goldens, config, file, fuzz::pick, header, meter, picture, weights};
@@ -124,6 +125,40 @@ fn configurations() {
             }
         });
     }
+}
+
+/// The same of our own model.
+#[test]
+fn own_models() {
+    let device = Device::flex();
+    let good = ModelFiles::read(|name| Ok(file("../nano", name))).unwrap();
+    let open = |json: &[u8]| {
+        let files = ModelFiles { config: json.to_vec(), ..good.clone() };
+        let (pipeline, peak) = meter::peak(|| Pipeline::new(&files, &device));
+        assert!(peak < 64 << 20, "{peak} bytes for {}", String::from_utf8_lossy(json));
+        pipeline
+    };
+    spoiled(&good.config, |json| {
+        let pipeline = open(json)?;
+        assert_eq!(pipeline.embed(&picture(0)).dims(), [1, 16, 32]);
+        pipeline.prompt("a red car").map(drop)
+    });
+    for (from, to, code) in [
+        ("\"hidden_size\": 32", "\"hidden_size\": 16384", ErrorCode::WeightsShape),
+        ("\"hidden_size\": 32", "\"hidden_size\": 1048576", ErrorCode::WeightsShape),
+        ("\"hidden_size\": 32", "\"hidden_size\": 2097152", ErrorCode::WeightsFormat),
+        ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 256", ErrorCode::WeightsShape),
+        ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1048576", ErrorCode::WeightsFormat),
+    ] {
+        let json = String::from_utf8(good.config.clone()).unwrap();
+        assert!(json.contains(from), "{from}");
+        assert_eq!(open(json.replace(from, to).as_bytes()).err().unwrap().code, code, "{to}");
+    }
+    spoiled(&good.tokenizer, |json| {
+        let tokenizer = Tokenizer::from_json(json)?;
+        assert!(tokenizer.encode("a redd").is_err());
+        tokenizer.encode("a red car")
+    });
 }
 
 #[test]
