@@ -10,13 +10,14 @@ use image::{RgbImage, imageops};
 use pollster::block_on;
 use reca::eval::check::{accuracy, picture};
 use reca::eval::{
-    Category, Detection, Evaluation, Prompt, PromptSet, PromptTier, Reconstruction, Scorer, ScorerConfig,
-    ScorerFiles, Understanding, rules,
+    Category, Detection, Evaluation, Fault, Prompt, PromptSet, PromptTier, Reconstruction, Scorer,
+    ScorerConfig, ScorerFiles, Understanding, report::Shown, rules,
 };
 use reca::flow::sampler::SamplerConfig;
-use reca::scene::{Colour, Engine, Tier, World, geneval::Metadata};
+use reca::scene::{Colour, Engine, QuestionKind, Tier, World, geneval::Metadata};
 use reca::train::recipe::Recipe;
-use reca::weights::ModelFiles;
+use reca::weights::directory::{ALIGNED, with_aligned};
+use reca::weights::{ModelFiles, manifest::Manifest};
 use reca::{ErrorCode, Pipeline, Result};
 
 fn model() -> PathBuf {
@@ -89,6 +90,16 @@ fn rules_are_genevals() {
         let verdict = rules::judge(&config, &found, &record(&json), "noto");
         assert_eq!(verdict.correct, correct, "{json} {verdict:?}");
         assert!(verdict.reason.contains(reason), "{json} {verdict:?}");
+        let fault = match reason {
+            "" => None,
+            reason if reason.contains('<') => Some(Fault::Excess),
+            reason if reason.contains(" >= ") || reason == "found 0" => Some(Fault::Missing),
+            reason if reason.contains("target") || reason.contains("nothing") => Some(Fault::Place),
+            _ => Some(Fault::Colour),
+        };
+        // Of several faults the first counts: a car that is not there stands nowhere.
+        let expected = if reason.contains("nothing") { Some(Fault::Missing) } else { fault };
+        assert_eq!(verdict.fault, expected, "{json} {verdict:?}");
     }
     // By nature a thing has the colour of the style that was asked for, and of no other.
     for (prompt, green) in [("a pear", true), ("a pear, twemoji style", false), ("a pear, oil style", true)] {
@@ -304,11 +315,39 @@ fn questions_are_asked_by_tier() {
     let mut understanding = Understanding::new(&pipeline, &engine, 5, 3).unwrap();
     while block_on(understanding.advance()).unwrap().is_some() {}
     let rows = understanding.report().understanding;
-    let captions: Vec<_> = rows.iter().filter(|row| format!("{:?}", row.kind) == "Caption").collect();
-    assert_eq!(captions.iter().map(|row| row.scenes).collect::<Vec<_>>(), [3; 4]);
+    let captions = || rows.iter().filter(|row| row.kind == QuestionKind::Caption);
+    for tier in rows.iter().map(|row| row.tier) {
+        assert_eq!(captions().filter(|row| row.tier == tier).map(|row| row.scenes).sum::<usize>(), 3);
+    }
+    assert!(captions().any(|row| row.shows == Some(Shown::OneThing)));
+    assert!(captions().any(|row| row.shows == Some(Shown::TwoThings)));
+    assert!(rows.iter().all(|row| row.shows.is_some() == (row.kind == QuestionKind::Caption)));
     // Single objects are named rightly by any model that is worth measuring.
     let right: usize = rows.iter().map(|row| row.correct).sum();
     assert!(right > 20, "{rows:?}");
+}
+
+/// What the repository claims of the weights that are in it, on few prompts: the base names what it sees
+/// and draws it wrongly, and the aligned weights draw it.
+#[test]
+fn the_shipped_base_has_the_flaw_and_the_shipped_alignment_repairs_it() {
+    let (base, engine, scorer) = (pipeline(), Engine::new(mini()).unwrap(), scorer());
+    let [weights] = Manifest::read([ALIGNED], |name| read(&model(), name)).unwrap();
+    let mut aligned = base.clone();
+    aligned.umm = with_aligned(aligned.umm, &weights).unwrap();
+    let natural_only =
+        |prompt: &Prompt| prompt.category == Category::Colors && prompt.tier == PromptTier::NaturalOnly;
+    let mut prompts = PromptSet::generate(&engine, 77, 12);
+    prompts.retain(natural_only);
+    assert_eq!(prompts.len(), 12);
+    let share = |pipeline: &Pipeline| {
+        let mut evaluation =
+            Evaluation::new(pipeline, &scorer, prompts.clone(), 7, 2, pipeline.sampling()).unwrap();
+        while block_on(evaluation.advance()).unwrap().is_some() {}
+        evaluation.report().drawing.unwrap().overall.mean
+    };
+    let (before, after) = (share(&base), share(&aligned));
+    assert!(before <= 0.35 && after >= 0.65, "{before} {after}");
 }
 
 #[cfg(feature = "cli")]
@@ -369,4 +408,29 @@ fn the_command_writes_its_report() {
     assert_eq!(written["drawing"]["plan_layout"], false);
     let wrong = run(&["--tiers", "secret"]);
     assert_eq!(wrong.status.code(), Some(2));
+
+    let aligned = folder.path().join("aligned");
+    let few = ["--per-category", "1", "--seeds", "1", "--steps", "2", "--only", "drawing", "--aligned"];
+    let drawn = run(&[&few[..], &["--out", aligned.to_str().unwrap()]].concat());
+    assert!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr));
+    let compare = |of: &Path, with: &Path| {
+        let folders = [of, Path::new("--with"), with].map(Path::as_os_str);
+        std::process::Command::new(program).arg("compare").args(folders).arg("--json").output().unwrap()
+    };
+    let compared = compare(&aligned, &out);
+    assert!(compared.status.success(), "{}", String::from_utf8_lossy(&compared.stderr));
+    let lines: serde_json::Value = serde_json::from_slice(&compared.stdout).unwrap();
+    let [of, with, difference] =
+        ["of", "with", "difference"].map(|side| lines[0][side]["mean"].as_f64().unwrap());
+    assert!((of - with - difference).abs() < 1e-9 && lines[0]["category"].is_null(), "{lines}");
+    assert_eq!(with, report["drawing"]["overall"]["mean"].as_f64().unwrap());
+    let single = lines.as_array().unwrap().iter().find(|line| line["category"] == "single_object").unwrap();
+    assert_eq!((&single["prompts"], &single["tier"]), (&1.into(), &serde_json::Value::Null));
+    let nowhere = compare(&aligned, folder.path());
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("`reca eval --out DIR` writes it"));
+    let other = folder.path().join("other");
+    assert!(run(&[&few[..], &["--seed", "9", "--out", other.to_str().unwrap()]].concat()).status.success());
+    let differing = compare(&aligned, &other);
+    assert!(String::from_utf8_lossy(&differing.stderr).contains("other prompts"), "{differing:?}");
 }

@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use image::{RgbImage, imageops};
 use indicatif::{ProgressBar, ProgressStyle};
 use reca::flow::sampler::{Method, SamplerConfig};
-use reca::weights::{ModelFiles, directory::MANIFEST};
+use reca::weights::directory::{ALIGNED, MANIFEST, with_aligned};
+use reca::weights::{ModelFiles, manifest::Manifest};
 use reca::{Error, Pipeline, Result, device};
 use serde::Serialize;
 
@@ -63,6 +64,20 @@ impl ModelArgs {
         Pipeline::new(&read_model(&folder)?, &self.device.open()?).map_err(|e| e.at(folder.display()))
     }
 
+    /// The same; if `aligned`, with the aligned weights that it comes with.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`], and `bad_input` if it comes with none.
+    pub fn open_with(&self, aligned: bool) -> Result<Pipeline> {
+        let mut pipeline = self.open()?;
+        if aligned {
+            let folder = self.folder()?;
+            let umm = with_aligned(pipeline.umm, &read_aligned(&folder)?);
+            pipeline.umm = umm.map_err(|e| e.at(folder.display()))?;
+        }
+        Ok(pipeline)
+    }
+
     /// Opens the device that was asked for.
     ///
     /// # Errors
@@ -98,6 +113,18 @@ pub fn read_model(folder: &Path) -> Result<ModelFiles> {
         })
     })
     .map_err(|e| e.at(folder.display()))
+}
+
+/// Reads and checks the aligned weights beside a model.
+fn read_aligned(folder: &Path) -> Result<Vec<u8>> {
+    let read = |name: &str| fs::read(folder.join(name)).map_err(|e| Error::bad_input(e).at(name));
+    let manifest = read(MANIFEST).and_then(|json| Manifest::from_json(&json));
+    if !manifest.map_err(|e| e.at(folder.display()))?.later.contains_key(ALIGNED) {
+        let message = format!("comes with no {ALIGNED}; `reca align` makes an aligned model of its own");
+        return Err(Error::bad_input(message).at(folder.display()));
+    }
+    let [aligned] = Manifest::read([ALIGNED], read).map_err(|e| e.at(folder.display()))?;
+    Ok(aligned)
 }
 
 /// How to draw.

@@ -79,6 +79,9 @@ pub struct Args {
     /// The model's recipe: a name that comes with the program, or a file [default: the one that the model names]
     #[arg(long)]
     recipe: Option<String>,
+    /// With the aligned weights that the model comes with
+    #[arg(long)]
+    aligned: bool,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -101,7 +104,7 @@ const SCENES: u64 = 0x5ce0_0000;
 const CHECKED: usize = 50;
 
 pub fn run(args: Args) -> Result<()> {
-    let mut pipeline = args.model.open()?;
+    let mut pipeline = args.model.open_with(args.aligned)?;
     if args.as_written {
         pipeline = pipeline.as_written();
     }

@@ -1,5 +1,5 @@
-//! `reca export`: checks a model folder and writes it anew, in another precision or averaged with others if
-//! wanted.
+//! `reca export`: checks a model folder and writes it anew; in another precision, with the aligned weights that
+//! it comes with, or averaged with others if wanted.
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ Examples:
   reca export --model runs/mini --out www/models/mini
   reca export --out mini-f32 --precision f32
   reca export --model runs/a/model --average runs/b/model runs/c/model --out runs/mean
+  reca export --aligned --out runs/aligned        # the model after the alignment that it comes with
 
 Writes config.json, model.safetensors, tokenizer.json, preprocessor_config.json and a manifest.json with
 their sizes and sha256. Python opens the weights with safetensors.torch.load_file.";
@@ -36,6 +37,9 @@ pub struct Args {
     /// arXiv 2203.05482), which keeps what they learned and loses what was chance
     #[arg(long, value_name = "DIR", num_args = 1..)]
     average: Vec<PathBuf>,
+    /// Take the generation expert of aligned.safetensors, which lies beside the model
+    #[arg(long, conflicts_with = "average")]
+    aligned: bool,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -59,7 +63,7 @@ pub fn run(args: Args) -> Result<()> {
         let error = Error::bad_input("this is a model that is read; choose another folder for --out");
         return Err(error.at(args.out.display()));
     }
-    let mut umm = args.model.open()?.umm;
+    let mut umm = args.model.open_with(args.aligned)?.umm;
     let precision = match args.precision {
         Precision::F16 => safetensors::Precision::F16,
         Precision::F32 => safetensors::Precision::F32,

@@ -51,6 +51,9 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     draw: DrawArgs,
+    /// With the aligned weights that the model comes with
+    #[arg(long)]
+    aligned: bool,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -63,7 +66,7 @@ pub fn run(args: Args) -> Result<()> {
         Some(file) => from_file(file)?,
         None => typed(&args.prompt),
     };
-    let mut pipeline = args.model.open()?;
+    let mut pipeline = args.model.open_with(args.aligned)?;
     if args.as_written {
         pipeline = pipeline.as_written();
     }

@@ -3,6 +3,7 @@
 mod align;
 mod bench;
 mod common;
+mod compare;
 mod describe;
 mod drive;
 mod embed;
@@ -42,6 +43,7 @@ enum Command {
     Align(align::Args),
     Bench(bench::Args),
     Eval(eval::Args),
+    Compare(compare::Args),
     Export(export::Args),
     Pretrain(pretrain::Args),
     Scene(scene::Args),
@@ -70,6 +72,7 @@ fn run(command: Command) -> ExitCode {
         Command::Align(args) => align::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Export(args) => export::run(args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Scene(args) => scene::run(args),

@@ -34,13 +34,16 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     draw: DrawArgs,
+    /// With the aligned weights that the model comes with
+    #[arg(long)]
+    aligned: bool,
     #[command(flatten)]
     model: ModelArgs,
 }
 
 pub fn run(args: Args) -> Result<()> {
     let pictures = args.images.iter().map(|path| read_picture(path)).collect::<Result<Vec<_>>>()?;
-    let pipeline = args.model.open()?;
+    let pipeline = args.model.open_with(args.aligned)?;
     let bar = progress((args.draw.sampler(&pipeline).steps * pictures.len()) as u64);
     let mut taken = HashSet::new();
     for (path, picture) in args.images.iter().zip(&pictures) {

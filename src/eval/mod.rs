@@ -3,6 +3,7 @@
 //! that the caller drives; nothing here knows of files, threads or progress bars.
 
 pub mod check;
+pub mod compare;
 pub mod detector;
 pub mod drawing;
 pub mod prompts;
@@ -17,5 +18,5 @@ pub use drawing::{Evaluation, Progress};
 pub use prompts::{Category, Prompt, PromptSet, PromptTier};
 pub use reconstruction::Reconstruction;
 pub use report::{Interval, Report};
-pub use scorer::{Scorer, ScorerConfig, ScorerFiles, Verdict};
+pub use scorer::{Fault, Scorer, ScorerConfig, ScorerFiles, Verdict};
 pub use understanding::Understanding;

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     check::Accuracy,
     prompts::{Category, Prompt, PromptTier},
-    scorer::Verdict,
+    scorer::{Fault, Verdict},
 };
 use crate::{
     flow::sampler::{Method, SamplerConfig},
     random,
-    scene::QuestionKind,
+    scene::{QuestionKind, Scene},
 };
 
 /// A share from 0 to 1 with its 95 % interval.
@@ -140,6 +140,8 @@ pub struct Score {
     pub prompts: usize,
     pub pictures: usize,
     pub correct: usize,
+    /// Wrong pictures by what is amiss first.
+    pub faults: BTreeMap<Fault, usize>,
     pub score: Interval,
 }
 
@@ -180,20 +182,28 @@ impl DrawingReport {
         plan_layout: bool,
         skipped: Skipped,
     ) -> Self {
+        let of = |category: Category, tier: Option<PromptTier>| {
+            let fits =
+                move |p: &&PromptResult| p.category == category && tier.is_none_or(|tier| tier == p.tier);
+            prompts.iter().filter(fits)
+        };
         let units = |category: Category, tier: Option<PromptTier>| -> Vec<Vec<bool>> {
-            let fits = |p: &&PromptResult| p.category == category && tier.is_none_or(|tier| tier == p.tier);
             let rights = |p: &PromptResult| p.verdicts.iter().map(|verdict| verdict.correct).collect();
-            prompts.iter().filter(fits).map(rights).collect()
+            of(category, tier).map(rights).collect()
         };
         let score = |category: Category, tier: Option<PromptTier>| {
             let units = units(category, tier);
             let all: Vec<bool> = units.concat();
+            let mut faults = BTreeMap::new();
+            let wrong = of(category, tier).flat_map(|p| &p.verdicts).filter_map(|verdict| verdict.fault);
+            wrong.for_each(|fault| *faults.entry(fault).or_default() += 1);
             (!units.is_empty()).then(|| Score {
                 category,
                 tier,
                 prompts: units.len(),
                 pictures: all.len(),
                 correct: all.iter().filter(|right| **right).count(),
+                faults,
                 score: interval(&[units]),
             })
         };
@@ -223,10 +233,41 @@ impl DrawingReport {
     }
 }
 
+/// What a scene shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shown {
+    OneThing,
+    TwoThings,
+    /// Several of one kind.
+    SeveralOfAKind,
+}
+
+impl Shown {
+    pub fn of(scene: &Scene) -> Self {
+        match (scene.count, scene.objects.len()) {
+            (Some(_), _) => Self::SeveralOfAKind,
+            (None, 0 | 1) => Self::OneThing,
+            (None, _) => Self::TwoThings,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::OneThing => "one thing",
+            Self::TwoThings => "two things",
+            Self::SeveralOfAKind => "several of a kind",
+        }
+    }
+}
+
 /// Answers of one kind on scenes of a tier.
 #[derive(Clone, Debug, Serialize)]
 pub struct UnderstandingScore {
     pub kind: QuestionKind,
+    /// Captions are told apart by what they are of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shows: Option<Shown>,
     pub tier: PromptTier,
     pub scenes: usize,
     pub questions: usize,
@@ -275,8 +316,9 @@ impl Report {
             writeln!(out, "|---|---|---:|---:|---:|---|")?;
         }
         for row in &self.understanding {
-            let UnderstandingScore { kind, tier, scenes, questions, correct, score } = row;
-            let (kind, tier) = (format!("{kind:?}").to_lowercase(), tier.name());
+            let UnderstandingScore { kind, shows, tier, scenes, questions, correct, score } = row;
+            let of = shows.map_or(String::new(), |shows| format!(" of {}", shows.name()));
+            let (kind, tier) = (format!("{kind:?}{of}").to_lowercase(), tier.name());
             writeln!(out, "| {kind} | {tier} | {scenes} | {questions} | {correct} | {} |", percent(score))?;
         }
         if !self.reconstruction.is_empty() {
@@ -314,12 +356,13 @@ impl DrawingReport {
         )?;
         writeln!(
             out,
-            "| category | tier | prompts | pictures | right | % | scorer on rendered scenes, % | and with another thing in its place |"
+            "| category | tier | prompts | pictures | right | % | wrong: not there, colour, place, too much | \
+             scorer on rendered scenes, % | and with another thing in its place |"
         )?;
-        writeln!(out, "|---|---|---:|---:|---:|---|---:|---:|")?;
+        writeln!(out, "|---|---|---:|---:|---:|---|---|---:|---:|")?;
         for category in &self.categories {
             let own = |score: &&Score| score.category == category.category;
-            for Score { category, tier, prompts, pictures, correct, score } in
+            for Score { category, tier, prompts, pictures, correct, faults, score } in
                 std::iter::once(category).chain(self.tiers.iter().filter(own))
             {
                 let measured = scorer.iter().find(|a| a.category == *category && Some(a.tier) == *tier);
@@ -328,15 +371,18 @@ impl DrawingReport {
                     let (right, strange) = (share(a.accepted, a.pictures), share(a.strange, a.exchanged));
                     format!("{right:.1} of {} | {strange:.1} of {}", a.pictures, a.exchanged)
                 });
+                let faults =
+                    Fault::ALL.map(|fault| faults.get(&fault).copied().unwrap_or_default().to_string());
+                let faults = faults.join(", ");
                 let tier = tier.map_or("**all**", PromptTier::name);
                 let (category, score) = (category.name(), percent(score));
                 writeln!(
                     out,
-                    "| {category} | {tier} | {prompts} | {pictures} | {correct} | {score} | {measured} |"
+                    "| {category} | {tier} | {prompts} | {pictures} | {correct} | {score} | {faults} | {measured} |"
                 )?;
             }
         }
-        writeln!(out, "| **overall** | | | | | **{}** | | |\n", percent(&self.overall))?;
+        writeln!(out, "| **overall** | | | | | **{}** | | | |\n", percent(&self.overall))?;
         if !self.absent.is_empty() {
             let names: Vec<_> = self.absent.iter().map(|category| category.name()).collect();
             writeln!(out, "No prompts, and not part of the overall score: {}.\n", names.join(", "))?;
@@ -354,6 +400,11 @@ impl DrawingReport {
 pub fn percent(interval: &Interval) -> String {
     let Interval { mean, low, high } = interval;
     format!("{:.1} [{:.1}, {:.1}]", 100.0 * mean, 100.0 * low, 100.0 * high)
+}
+
+/// A difference of shares: "+3.1 [+1.0, +5.2]"
+pub fn signed(Interval { mean, low, high }: &Interval) -> String {
+    format!("{:+.1} [{:+.1}, {:+.1}]", 100.0 * mean, 100.0 * low, 100.0 * high)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::{
     detector::Detection,
-    scorer::{ScorerConfig, Verdict},
+    scorer::{Fault, ScorerConfig, Verdict},
 };
 use crate::scene::{
     Colour,
@@ -14,7 +14,7 @@ use crate::scene::{
 /// Judges the objects of a picture in a style (the surest first) by a prompt's record.
 pub fn judge(config: &ScorerConfig, found: &[Detection], record: &Metadata, style: &str) -> Verdict {
     let natural = Natural { config, style };
-    let mut reasons = Vec::new();
+    let mut faults: Vec<(Fault, String)> = Vec::new();
     let mut matched: Vec<Option<Vec<&Detection>>> = Vec::new();
     for required in &record.include {
         let group = of_class(config, found, &required.class);
@@ -22,8 +22,8 @@ pub fn judge(config: &ScorerConfig, found: &[Detection], record: &Metadata, styl
             Ok(()) => {
                 matched.push(Some(group.into_iter().take(required.count as usize).collect()));
             }
-            Err(reason) => {
-                reasons.push(reason);
+            Err(fault) => {
+                faults.push(fault);
                 matched.push(None);
             }
         }
@@ -31,10 +31,13 @@ pub fn judge(config: &ScorerConfig, found: &[Detection], record: &Metadata, styl
     for excluded in &record.exclude {
         let there = of_class(config, found, &excluded.class).len();
         if there >= excluded.count as usize {
-            reasons.push(format!("expected {} < {}, found {there}", excluded.class, excluded.count));
+            let reason = format!("expected {} < {}, found {there}", excluded.class, excluded.count);
+            faults.push((Fault::Excess, reason));
         }
     }
-    Verdict { correct: reasons.is_empty(), reason: reasons.join("; ") }
+    let fault = faults.first().map(|(fault, _)| *fault);
+    let reasons: Vec<String> = faults.into_iter().map(|(_, reason)| reason).collect();
+    Verdict { correct: fault.is_none(), fault, reason: reasons.join("; ") }
 }
 
 fn of_class<'a>(config: &ScorerConfig, found: &'a [Detection], class: &str) -> Vec<&'a Detection> {
@@ -48,29 +51,30 @@ fn fits(
     group: &[&Detection],
     required: &Requirement,
     matched: &[Option<Vec<&Detection>>],
-) -> Result<(), String> {
+) -> Result<(), (Fault, String)> {
     let Requirement { class, count, color, position } = required;
     let wanted = *count as usize;
     if group.len() < wanted {
-        return Err(format!("expected {class} >= {count}, found {}", group.len()));
+        return Err((Fault::Missing, format!("expected {class} >= {count}, found {}", group.len())));
     }
     let group = &group[..wanted];
     if let Some(colour) = color {
         let right = group.iter().filter(|object| natural.colour(object) == Some(*colour)).count();
         if right < wanted {
             let seen: Vec<_> = group.iter().map(|object| natural.words(object)).collect();
-            return Err(format!("expected {colour} {class}, found {}", seen.join(" and ")));
+            let reason = format!("expected {colour} {class}, found {}", seen.join(" and "));
+            return Err((Fault::Colour, reason));
         }
     }
     if let Some((relation, target)) = position {
         let Some(Some(targets)) = matched.get(*target) else {
-            return Err(format!("nothing for {class} to be {}", relation.name()));
+            return Err((Fault::Place, format!("nothing for {class} to be {}", relation.name())));
         };
         let held = |object: &Detection, target: &Detection| {
             relations(object.place(), target.place()).contains(relation)
         };
         if !group.iter().all(|object| targets.iter().all(|target| held(object, target))) {
-            return Err(format!("expected {class} {} its target", relation.name()));
+            return Err((Fault::Place, format!("expected {class} {} its target", relation.name())));
         }
     }
     Ok(())

@@ -124,10 +124,31 @@ impl ScorerFiles {
     }
 }
 
+/// What is amiss in a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// A thing is not there, or not often enough.
+    Missing,
+    /// It is there in another colour.
+    Colour,
+    /// It stands elsewhere.
+    Place,
+    /// There is too much of something.
+    Excess,
+}
+
+impl Fault {
+    pub const ALL: [Self; 4] = [Self::Missing, Self::Colour, Self::Place, Self::Excess];
+}
+
 /// Whether a picture shows what its prompt asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     pub correct: bool,
+    /// What kind of thing is amiss first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
     /// What is missing or too much; empty if nothing is.
     pub reason: String,
 }
@@ -199,15 +220,15 @@ mod tests {
     use super::*;
     use crate::train::recipe::Recipe;
 
-    fn config() -> ScorerConfig {
-        let mut world = Recipe::named("mini").unwrap().world;
+    fn config() -> Result<ScorerConfig> {
+        let mut world = Recipe::named("mini")?.world;
         world.styles.push("noto-v1".to_owned());
-        ScorerConfig::of(&Engine::new(world).unwrap())
+        Ok(ScorerConfig::of(&Engine::new(world)?))
     }
 
     #[test]
     fn styles_are_known_by_their_words_in_any_case() {
-        let config = config();
+        let config = config().unwrap();
         for (prompt, style) in [
             ("a red car", "noto"),
             ("a red car, twemoji style", "twemoji"),
@@ -220,7 +241,7 @@ mod tests {
 
     #[test]
     fn senseless_sizes_are_named() {
-        let good = serde_json::to_value(config()).unwrap();
+        let good = serde_json::to_value(config().unwrap()).unwrap();
         for (field, value, said) in [
             ("num_hidden_layers", 1_000_000_000, "num_hidden_layers is 1000000000, expected 1 to 256"),
             ("intermediate_size", 0, "intermediate_size is 0, expected 1 to 1048576"),

@@ -8,7 +8,7 @@ use super::{
     check::picture,
     drawing::Progress,
     prompts::{PromptTier, scenes},
-    report::{Report, UnderstandingScore, interval},
+    report::{Report, Shown, UnderstandingScore, interval},
 };
 use crate::{
     Pipeline, Result,
@@ -32,6 +32,7 @@ pub struct Understanding {
 
 struct Asked {
     tier: PromptTier,
+    shows: Shown,
     picture: RgbImage,
     /// A question and the answers that are right.
     questions: Vec<(Question, Vec<String>)>,
@@ -58,7 +59,7 @@ impl Understanding {
                 _ => (question.clone(), vec![question.answer]),
             };
             let questions = questions.map(with_answers).collect();
-            Ok(Asked { tier, picture: picture(engine, &scene)?, questions })
+            Ok(Asked { tier, shows: Shown::of(&scene), picture: picture(engine, &scene)?, questions })
         };
         let scenes = scenes(engine, seed, per_tier)?.into_iter().enumerate().map(asked);
         Ok(Self { pipeline: pipeline.clone(), scenes: scenes.collect::<Result<_>>()?, answers: Vec::new() })
@@ -88,18 +89,21 @@ impl Understanding {
 
     /// The report on the scenes asked about so far.
     pub fn report(&self) -> Report {
-        let mut cells: BTreeMap<(QuestionKind, PromptTier), Vec<Vec<bool>>> = BTreeMap::new();
+        let mut cells: BTreeMap<(QuestionKind, Option<Shown>, PromptTier), Vec<Vec<bool>>> = BTreeMap::new();
         for (scene, answers) in self.scenes.iter().zip(&self.answers) {
             let mut of_scene: BTreeMap<QuestionKind, Vec<bool>> = BTreeMap::new();
             answers.iter().for_each(|(kind, right)| of_scene.entry(*kind).or_default().push(*right));
             for (kind, right) in of_scene {
-                cells.entry((kind, scene.tier)).or_default().push(right);
+                // Two things have two colours and a relation to tell, one has a colour at most.
+                let shows = (kind == QuestionKind::Caption).then_some(scene.shows);
+                cells.entry((kind, shows, scene.tier)).or_default().push(right);
             }
         }
-        let score = |((kind, tier), scenes): (_, Vec<Vec<bool>>)| {
+        let score = |((kind, shows, tier), scenes): (_, Vec<Vec<bool>>)| {
             let all: Vec<bool> = scenes.concat();
             UnderstandingScore {
                 kind,
+                shows,
                 tier,
                 scenes: scenes.len(),
                 questions: all.len(),

@@ -1,10 +1,12 @@
 //! Reads the rows' reports into one table.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use reca::eval::report::{PromptResult, ReconstructionScore, bootstrap, interval, percent};
+use reca::eval::compare::Joined;
+use reca::eval::report::{PromptResult, ReconstructionScore, percent, signed};
 use reca::eval::{Category, Interval, PromptTier};
 use reca::weights::directory::WEIGHTS;
 use reca::{Error, Result};
@@ -12,6 +14,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Row;
+use crate::log::Line;
 
 /// What `reca eval` leaves in a row's folder.
 pub const REPORT: &str = "report.json";
@@ -80,18 +83,20 @@ impl Table {
     pub fn read(rows: &[Row], out: &Path, seeds: u64, base: &Path) -> Result<Self> {
         let frozen = frozen(base)?;
         let mut understanding_unchanged = true;
-        let (mut scores, mut drawn) = (Vec::new(), Vec::<Vec<Unit>>::new());
+        let (mut scores, mut drawn) = (Vec::new(), Vec::<Joined>::new());
         let mut planned = None;
         let (mut prompts, mut pictures) = (0, 0);
         for row in rows {
-            let (mut reports, mut seconds) = (Vec::new(), 0.0);
+            let (mut reports, mut seconds, mut joined) = (Vec::new(), 0.0, Joined::default());
             for seed in 0..row.seeds(seeds) {
                 let folder = row.folder(out, seed);
                 let path = folder.join(REPORT);
                 let text = fs::read(&path).map_err(|e| Error::bad_input(e).at(path.display()))?;
                 let report = serde_json::from_slice::<Saved>(&text);
                 let again = |e| Error::bad_input(format!("{e}; remove it to evaluate the row anew"));
-                reports.push(report.map_err(|e| again(e).at(path.display()))?);
+                let report = report.map_err(|e| again(e).at(path.display()))?;
+                joined.add(&report.drawing.prompts).map_err(|e| e.at(path.display()))?;
+                reports.push(report);
                 let plan_layout = reports.iter().all(|report: &Saved| report.drawing.plan_layout);
                 if *planned.get_or_insert(plan_layout) != plan_layout {
                     return Err(Error::bad_input(
@@ -102,17 +107,16 @@ impl Table {
                 seconds += trained(&folder) / row.seeds(seeds) as f64;
                 understanding_unchanged &= self::frozen(&row.model(out, seed, base))? == frozen;
             }
-            let units = units(&reports);
-            let of_base = drawn.first().unwrap_or(&units);
+            let of_base = drawn.first().unwrap_or(&joined);
             if drawn.is_empty() {
-                (prompts, pictures) = (units.len(), units.first().map_or(0, |unit| unit.rights.len()));
+                (prompts, pictures) = (joined.0.len(), joined.0.first().map_or(0, |unit| unit.rights.len()));
             }
-            scores.push(Scores::new(row, &reports, &units, of_base, seconds));
-            drawn.push(units);
+            scores.push(Scores::new(row, &reports, &joined, of_base, seconds)?);
+            drawn.push(joined);
         }
-        for ((row, score), units) in rows.iter().zip(&mut scores).zip(&drawn) {
+        for ((row, score), joined) in rows.iter().zip(&mut scores).zip(&drawn) {
             let reca = row.rival().and_then(|name| rows.iter().position(|row| row.name == name));
-            score.lead = reca.map(|reca| paired(&drawn[reca], units));
+            score.lead = reca.map(|reca| drawn[reca].ahead_of(joined, None, None)).transpose()?;
         }
         let plan_layout = planned.unwrap_or_default();
         Ok(Self {
@@ -177,94 +181,43 @@ impl Table {
     }
 }
 
-/// A prompt with its pictures of all training seeds.
-#[derive(Clone)]
-struct Unit {
-    category: Category,
-    tier: PromptTier,
-    rights: Vec<bool>,
-}
-
-impl Unit {
-    fn share(&self) -> f64 {
-        self.rights.iter().filter(|right| **right).count() as f64 / self.rights.len().max(1) as f64
-    }
-}
-
-/// The reports' prompts, which are the same in each, joined.
-fn units(reports: &[Saved]) -> Vec<Unit> {
-    let mut units: Vec<Unit> = Vec::new();
-    for report in reports {
-        for (index, prompt) in report.drawing.prompts.iter().enumerate() {
-            let rights = prompt.verdicts.iter().map(|verdict| verdict.correct);
-            match units.get_mut(index) {
-                Some(unit) => unit.rights.extend(rights),
-                None => units.push(Unit {
-                    category: prompt.category,
-                    tier: prompt.tier,
-                    rights: rights.collect(),
-                }),
-            }
-        }
-    }
-    units
-}
-
 impl Scores {
-    fn new(row: &Row, reports: &[Saved], units: &[Unit], base: &[Unit], seconds: f64) -> Self {
-        let rights = |units: &[Unit], category: Category, tier: Option<PromptTier>| -> Vec<Vec<bool>> {
-            let fits = |unit: &&Unit| unit.category == category && tier.is_none_or(|tier| tier == unit.tier);
-            units.iter().filter(fits).map(|unit| unit.rights.clone()).collect()
+    fn new(row: &Row, reports: &[Saved], joined: &Joined, base: &Joined, seconds: f64) -> Result<Self> {
+        let part = |(_, category, tier): (_, Category, Option<PromptTier>)| {
+            (joined.count(category, tier) > 0).then(|| joined.score(Some(category), tier))
         };
-        let overall = |units: &[Unit]| interval(&Category::ALL.map(|category| rights(units, category, None)));
-        let part = |(_, category, tier)| {
-            let rights = rights(units, category, tier);
-            (!rights.is_empty()).then(|| interval(&[rights]))
+        let alone = |report: &Saved| {
+            let mut alone = Joined::default();
+            alone.add(&report.drawing.prompts)?;
+            Ok(alone.score(None, None).mean)
         };
         let redrawn = reports.iter().flat_map(|report| &report.reconstruction);
         let scenes: usize = redrawn.clone().map(|score| score.scenes).sum();
         let mean = |of: fn(&ReconstructionScore) -> f64| {
             redrawn.clone().map(|score| of(score) * score.scenes as f64).sum::<f64>() / scenes.max(1) as f64
         };
-        Self {
+        Ok(Self {
             row: row.name.clone(),
             title: row.title.clone(),
-            overall: overall(units),
-            by_seed: reports
-                .iter()
-                .map(|report| overall(&self::units(std::slice::from_ref(report))).mean)
-                .collect(),
-            gain: paired(units, base),
+            overall: joined.score(None, None),
+            by_seed: reports.iter().map(alone).collect::<Result<_>>()?,
+            gain: joined.ahead_of(base, None, None)?,
             lead: None,
             parts: COLUMNS.map(part).to_vec(),
             psnr: mean(|score| score.redrawn.psnr),
             nouns: mean(|score| score.redrawn.nouns.mean),
             colours: mean(|score| score.redrawn.colours.mean),
             seconds,
-        }
+        })
     }
 }
 
-/// Overall of one row less that of another, paired by prompt.
-fn paired(units: &[Unit], others: &[Unit]) -> Interval {
-    bootstrap(&Category::ALL.map(|category| {
-        let pairs = units.iter().zip(others).filter(|(unit, _)| unit.category == category);
-        pairs.map(|(unit, other)| unit.share() - other.share()).collect()
-    }))
-}
-
-/// "+3.1 [1.0, 5.2]"
-fn signed(Interval { mean, low, high }: &Interval) -> String {
-    format!("{:+.1} [{:+.1}, {:+.1}]", 100.0 * mean, 100.0 * low, 100.0 * high)
-}
-
-/// Seconds of training that a row's log tells of.
+/// Seconds of training that a row's log tells of: each of its stages counts its own.
 fn trained(folder: &Path) -> f64 {
     let log = fs::read_to_string(folder.join("log.jsonl")).unwrap_or_default();
-    log.lines()
-        .rev()
-        .find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["seconds"].as_f64())
-        .unwrap_or_default()
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+    let last: BTreeMap<String, f64> = lines.map(|line| (line.stage, line.seconds)).collect();
+    last.values().sum()
 }
 
 /// Names and bytes of a model's tensors outside the generation expert.
@@ -277,22 +230,4 @@ fn frozen(model: &Path) -> Result<Vec<(String, Vec<u8>)>> {
         outside.map(|(name, tensor)| (name.to_owned(), tensor.data().to_vec())).collect();
     tensors.sort();
     Ok(tensors)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_paired_by_prompt() {
-        let unit =
-            |category, rights: [bool; 2]| Unit { category, tier: PromptTier::Seen, rights: rights.into() };
-        let single = |rights| unit(Category::SingleObject, rights);
-        let ahead = [single([true, true]), single([true, false]), unit(Category::Position, [true, true])];
-        let behind = [single([false, true]), single([true, false]), unit(Category::Position, [true, false])];
-        // Half a prompt of two in one category, half of one in the other.
-        assert!((paired(&ahead, &behind).mean - 0.375).abs() < 1e-12);
-        assert!((paired(&behind, &ahead).mean + 0.375).abs() < 1e-12);
-        assert_eq!(paired(&ahead, &ahead), Interval::default());
-    }
 }

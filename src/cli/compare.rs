@@ -1,0 +1,131 @@
+//! `reca compare`: two models' drawings of the same prompts, prompt by prompt.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use reca::eval::compare::Joined;
+use reca::eval::report::{PromptResult, percent, signed};
+use reca::eval::{Category, Interval, PromptTier};
+use reca::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::common::print;
+
+const EXAMPLES: &str = "\
+Examples:
+  reca eval --out base --per-category 40
+  reca eval --out aligned --per-category 40 --aligned
+  reca compare aligned --with base
+  reca compare table/reca-open-{0,1,2} --with table/sft-sparse-{0,1}
+
+Both sides are folders that `reca eval --out` or `reca bench` wrote; several on a side, as of training seeds,
+count as one model that drew more pictures. The interval of a difference is paired by prompt, so it may
+leave out 0 where the intervals of the two shares overlap.";
+
+/// Compare evaluations of the same prompts, paired by prompt
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Folders with a report.json
+    #[arg(required = true, value_name = "DIR")]
+    of: Vec<PathBuf>,
+    /// What they are compared with
+    #[arg(long, required = true, num_args = 1.., value_name = "DIR")]
+    with: Vec<PathBuf>,
+    /// Print the comparison as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A line: overall, a category, or a tier of one.
+#[derive(Serialize)]
+struct Line {
+    category: Option<Category>,
+    tier: Option<PromptTier>,
+    prompts: usize,
+    of: Interval,
+    with: Interval,
+    /// `of` less `with`.
+    difference: Interval,
+}
+
+#[derive(Deserialize)]
+struct Saved {
+    drawing: Option<Drawn>,
+}
+
+#[derive(Deserialize)]
+struct Drawn {
+    plan_layout: bool,
+    prompts: Vec<PromptResult>,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let (of, of_planned) = read(&args.of)?;
+    let (with, with_planned) = read(&args.with)?;
+    if of_planned != with_planned {
+        return Err(
+            Error::bad_input("one side was drawn --as-written, the other was not").at(args.with[0].display())
+        );
+    }
+    let at = |e: Error| e.at(args.with[0].display());
+    let line = |category: Option<Category>, tier| -> Result<Line> {
+        let difference = of.ahead_of(&with, category, tier).map_err(at)?;
+        let prompts = category.map_or(of.0.len(), |category| of.count(category, tier));
+        Ok(Line {
+            category,
+            tier,
+            prompts,
+            of: of.score(category, tier),
+            with: with.score(category, tier),
+            difference,
+        })
+    };
+    let mut lines = vec![line(None, None)?];
+    for category in Category::ALL {
+        let tiers = PromptTier::ALL.map(Some);
+        for tier in [None].into_iter().chain(tiers).filter(|tier| of.count(category, *tier) > 0) {
+            lines.push(line(Some(category), tier)?);
+        }
+    }
+    print(args.json, markdown(&lines).trim_end(), &lines)
+}
+
+/// The prompts of all reports of a side, and whether their layouts were planned.
+fn read(folders: &[PathBuf]) -> Result<(Joined, bool)> {
+    let (mut joined, mut planned) = (Joined::default(), None);
+    for folder in folders {
+        let drawn = report(folder)?;
+        if *planned.get_or_insert(drawn.plan_layout) != drawn.plan_layout {
+            return Err(
+                Error::bad_input("differs from the others of its side in --as-written").at(folder.display())
+            );
+        }
+        joined.add(&drawn.prompts).map_err(|e| e.at(folder.display()))?;
+    }
+    Ok((joined, planned.unwrap_or_default()))
+}
+
+fn report(folder: &Path) -> Result<Drawn> {
+    let path = folder.join("report.json");
+    let failed = |message: String| Error::bad_input(message).at(path.display());
+    let text = fs::read(&path).map_err(|e| failed(format!("{e}; `reca eval --out DIR` writes it")))?;
+    let saved: Saved = serde_json::from_slice(&text)
+        .map_err(|e| failed(format!("{e}; it is no report, or one of another version: evaluate anew")))?;
+    saved.drawing.ok_or_else(|| failed("drawing was not measured; evaluate without --only".to_owned()))
+}
+
+fn markdown(lines: &[Line]) -> String {
+    let mut text =
+        "| category | tier | prompts | %, of | %, with | difference |\n|---|---|---:|---|---|---|\n"
+            .to_owned();
+    for Line { category, tier, prompts, of, with, difference } in lines {
+        let category = category.map_or("**overall**", Category::name);
+        let tier = tier.map_or("all", PromptTier::name);
+        let (of, with, difference) = (percent(of), percent(with), signed(difference));
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "| {category} | {tier} | {prompts} | {of} | {with} | {difference} |");
+    }
+    text
+}
