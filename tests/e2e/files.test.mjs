@@ -94,6 +94,9 @@ test('a file that has gone since it was chosen is named as that', async () => {
   const failed = await page.evaluate(async () => {
     const folder = await navigator.storage.getDirectory();
     const handle = await folder.getFileHandle('photo.png', { create: true });
+    const writing = await handle.createWritable();
+    await writing.write(new Uint8Array(100));
+    await writing.close();
     const file = await handle.getFile();
     await folder.removeEntry('photo.png');
     return runtime.describe(file).catch(({ code, message }) => ({ code, message }));

@@ -14,6 +14,7 @@ export function confirmed(title: string, what: string, yes: string): Promise<boo
   button('confirm-yes').textContent = yes;
   dialog.returnValue = '';
   dialog.showModal();
+  button('confirm-no').focus();
   return new Promise((resolve) => dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true }));
 }
 
