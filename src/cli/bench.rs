@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use reca::scene::Engine;
 use reca::weights::directory::MANIFEST;
+use reca::weights::manifest::FileEntry;
 use reca::{Error, Pipeline, Result};
 
 use self::jobs::Runner;
@@ -21,13 +22,13 @@ use crate::scorer::world;
 
 const EXAMPLES: &str = "\
 Examples:
-  reca bench reca --out table                     # the table of the README: hours
+  reca bench reca --out table --per-category 40 --mean            # the README's table: an hour a row and seed
   reca bench reca --out quick --seeds 1 --per-category 20 --pictures 2 -- --steps 100
   reca bench budget --out budget                  # score against steps
   reca bench reca --out table --rows reca-open sft-sparse --seeds 3 --mean
 
-Every row is a `reca align` and a `reca eval`, and each is printed as it starts. What follows -- goes to
-every `reca align`. A call may be stopped at any time; the same command goes on. Below --out:
+Every row is a `reca align` by the recipe's settings and a `reca eval`, and each is printed as it starts.
+What follows -- goes to every `reca align` in their place. A call may be stopped at any time; the same command goes on. Below --out:
 table.md, table.json, figure.png (the same prompts from the same noise: above the base, below RecA on
 the open pool, with --mean the mean of its seeds; figure.txt names them from the left), and a folder a row and training seed with its model, its loss and its report.";
 
@@ -83,6 +84,7 @@ pub fn run(args: Args) -> Result<()> {
     let base = args.model.folder()?;
     fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
     let runner = Runner::new(args.jobs.into())?;
+    let sha256 = FileEntry::of(&read_model(&base)?.weights).sha256;
     let jobs = rows.iter().flat_map(|row| (0..row.seeds(args.seeds)).map(move |seed| (row, seed)));
     let mut jobs: Vec<_> = jobs.collect();
     // They wait for all seeds, and nothing waits for them.
@@ -90,7 +92,7 @@ pub fn run(args: Args) -> Result<()> {
     runner.drive(
         &jobs,
         |row, seed| row.folder(&args.out, seed).join(table::REPORT).exists(),
-        |row, seed| args.row(&runner, &base, row, seed),
+        |row, seed| args.row(&runner, (&base, &sha256), row, seed),
     )?;
     let table = Table::read(&rows, &args.out, args.seeds, &base)?;
     write(&args.out.join("table.md"), table.markdown().as_bytes())?;
@@ -139,8 +141,8 @@ impl Args {
         Some(command)
     }
 
-    /// Makes and evaluates one row with one training seed.
-    fn row(&self, runner: &Runner, base: &Path, row: &Row, seed: u64) -> Result<()> {
+    /// Makes and evaluates one row of a base, which comes with its weights' sha256, with one training seed.
+    fn row(&self, runner: &Runner, (base, sha256): (&Path, &str), row: &Row, seed: u64) -> Result<()> {
         let folder = row.folder(&self.out, seed);
         let model = row.model(&self.out, seed, base);
         let mut commands = Vec::from_iter(self.make(base, row, seed));
@@ -158,7 +160,7 @@ impl Args {
         eval.extend(["--model".to_owned(), model.display().to_string()]);
         eval.extend(["--out".to_owned(), folder.display().to_string()]);
         commands.push(eval);
-        runner.same(&folder, &commands)?;
+        runner.same(&folder, sha256, &commands)?;
         if folder.join(table::REPORT).exists() {
             return Ok(());
         }

@@ -30,8 +30,8 @@ pub struct Job<'a> {
     pub look_every: Option<u64>,
 }
 
-/// Trains to the end, from the checkpoint if there is one, and leaves one at the end. `look` sees
-/// the result so far and the step a few times, and may end the training.
+/// Trains to the end, from the checkpoint if there is one, and leaves one. `look` sees the result so far
+/// and the step a few times, and may end the training.
 pub fn drive<S: Stage>(
     mut trainer: Trainer<S>,
     job: &Job,
@@ -41,6 +41,9 @@ pub fn drive<S: Stage>(
         let failed = |e: Error| e.at(format!("{} ({} trains it anew)", job.checkpoint.display(), job.anew));
         let bytes = fs::read(&job.checkpoint).map_err(|e| failed(Error::bad_input(e)))?;
         trainer.resume(&job.run, &bytes).map_err(failed)?;
+    } else {
+        // From the first step on a checkpoint tells that what else lies there is not finished.
+        write_whole(&job.checkpoint, &block_on(trainer.checkpoint(&job.run))?)?;
     }
     let (start, steps) = trainer.progress();
     let spent = job.log.rewind(job.stage, start)?;

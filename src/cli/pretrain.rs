@@ -44,7 +44,7 @@ official architectures, by captions of scenes, for reca embed, zero-shot and ali
 #[derive(clap::Args)]
 #[command(after_help = FILES)]
 pub struct Args {
-    /// Recipe: a name that comes with the program (nano, mini), or a file
+    /// Recipe: a name that comes with the program (nano, mini, tiny), or a file
     #[arg(long, default_value = "mini")]
     recipe: String,
     /// Folder to write to

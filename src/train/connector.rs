@@ -7,7 +7,7 @@ use std::{marker::PhantomData, sync::Arc};
 
 use burn::{
     module::{Module, ModuleDisplay},
-    tensor::Tensor,
+    tensor::{Device, Tensor},
 };
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -48,8 +48,9 @@ pub struct ConnectorConfig {
 
 /// What the stage learns from; every part has one entry a scene.
 pub struct ConnectorData {
-    /// Of what is drawn: the encoder's features and the autoencoder's latents.
-    pub drawn: [Cache; 2],
+    /// Of what is drawn: the encoder's features and the autoencoder's latents. Without it the stage learns
+    /// from answers alone, as the stage of the understanding expert does: a control.
+    pub drawn: Option<[Cache; 2]>,
     /// What is understood, and the encoder's features of it.
     pub understood: (Arc<[Scene]>, Cache),
 }
@@ -105,29 +106,43 @@ impl<P: Projector> Stage for ConnectorStage<P> {
 
     fn loss(&self, module: &P, step: u64) -> Result<Tensor<1>> {
         let mut random = random::stream(self.seed ^ TAG, step);
-        let device = self.generation.position_embedding.device();
-        let batch = self.config.training.batch;
-
-        let [features, latents] = &self.data.drawn;
-        let indices = pool::draw(&mut random, batch, latents.len());
-        let visual = module.project(features.gather(&indices, &device));
-        let context = self.understanding.context(&self.templates(batch, &mut random)?, Some(visual));
-        let clean = latents.gather(&indices, &device);
-        let flow = flow_loss(&self.generation, clean, &context, self.config.times, &mut random);
-
+        let flow = self.data.drawn.as_ref().map(|drawn| self.flow(module, drawn, &mut random)).transpose()?;
         let (scenes, features) = &self.data.understood;
-        let indices = pool::draw(&mut random, batch.div_ceil(2), scenes.len());
+        let indices = pool::draw(&mut random, self.config.training.batch.div_ceil(2), scenes.len());
         let chosen = || indices.iter().map(|index| &scenes[*index]);
         let asked: Vec<Exchange> =
             chosen().map(|scene| self.texts.question(scene, &mut random)).collect::<Result<_>>()?;
+        let visual = module.project(features.gather(&indices, &self.device()));
+        let answers = answer_loss(&self.understanding, &asked, Some(visual.clone()));
+        let answers = answers * self.config.understanding_weight;
+        let Some(flow) = flow else { return Ok(answers) };
         let captions: Vec<Vec<u32>> =
             chosen().map(|scene| self.texts.dense(scene, &mut random)).collect::<Result<_>>()?;
-        let visual = module.project(features.gather(&indices, &device));
         let templates = self.templates(indices.len(), &mut random)?;
-        let seen = self.understanding.context(&templates, Some(visual.clone()));
+        let seen = self.understanding.context(&templates, Some(visual));
         let read = self.understanding.context(&TextBatch::prompts(&captions), None);
         let apart = (seen.pooled - read.pooled).square().mean();
-        let answers = answer_loss(&self.understanding, &asked, Some(visual));
-        Ok(flow + answers * self.config.understanding_weight + apart * self.config.pooled_weight)
+        Ok(flow + answers + apart * self.config.pooled_weight)
+    }
+}
+
+impl<P: Projector> ConnectorStage<P> {
+    /// The flow loss of a batch of what is drawn, from its features.
+    fn flow(
+        &self,
+        module: &P,
+        [features, latents]: &[Cache; 2],
+        random: &mut ChaCha8Rng,
+    ) -> Result<Tensor<1>> {
+        let (batch, device) = (self.config.training.batch, self.device());
+        let indices = pool::draw(random, batch, latents.len());
+        let visual = module.project(features.gather(&indices, &device));
+        let context = self.understanding.context(&self.templates(batch, random)?, Some(visual));
+        let clean = latents.gather(&indices, &device);
+        Ok(flow_loss(&self.generation, clean, &context, self.config.times, random))
+    }
+
+    fn device(&self) -> Device {
+        self.generation.position_embedding.device()
     }
 }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     autoencoder::AutoencoderConfig, connector::ConnectorConfig, contrastive::ContrastiveConfig,
-    encoder::EncoderConfig, generation::GenerationConfig, stage::TrainingConfig,
+    encoder::EncoderConfig, generation::GenerationConfig, optim::Rule, stage::TrainingConfig,
     understanding::UnderstandingConfig,
 };
 use crate::{
@@ -35,6 +35,41 @@ pub struct Recipe {
     pub model: UmmConfig,
     pub world: World,
     pub stages: Stages,
+    pub alignment: AlignmentConfig,
+}
+
+/// How a model of the recipe is aligned where nothing else is asked for: what `docs/recipe.md` found best.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlignmentConfig {
+    pub steps: u64,
+    /// Images a step.
+    pub batch: usize,
+    pub learning_rate: f64,
+    pub optimizer: Rule,
+    /// Weight of the captioned loss on the base's own pool.
+    pub lambda_t2i: f32,
+    /// Unlabelled scenes.
+    pub count: u64,
+}
+
+impl AlignmentConfig {
+    /// # Errors
+    /// `bad_input` naming the field, with its limits.
+    fn check(&self) -> Result<()> {
+        let least = [("steps", self.steps, 1), ("batch", self.batch as u64, 2), ("count", self.count, 2)];
+        if let Some((name, value, least)) = least.into_iter().find(|(_, value, least)| value < least) {
+            return Err(Error::bad_input(format!("{name} is {value}, expected {least} or more")));
+        }
+        let (rate, lambda) = (self.learning_rate, self.lambda_t2i);
+        if !(rate > 0.0 && rate <= 1.0) {
+            return Err(Error::bad_input(format!("learning_rate is {rate}, expected above 0, at most 1")));
+        }
+        if !(0.0..=100.0).contains(&lambda) {
+            return Err(Error::bad_input(format!("lambda_t2i is {lambda}, expected 0 to 100")));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -23,8 +23,24 @@ fn alignment_changes_the_generation_expert_alone() {
     }
     desk.reca(&[&["align", "--out", "muon", "--optimizer", "muon"][..], &SHORT].concat()).ok();
     results.push(aligned(&desk, "muon", &base));
+    for options in [
+        &["--generation-embeddings"][..],
+        &["--resolution", "16"],
+        &["--blur", "3"],
+        &["--pooling", "2"],
+        &["--token-drop", "0"],
+        &["--template-drop", "1"],
+        &["--lambda-t2i", "0"],
+        &["--learning-rate", "0.1"],
+        &["--pool", "strict"],
+        &["--seed", "1"],
+    ] {
+        let out = &options[0][2..];
+        desk.reca(&[&["align", "--out", out][..], &SHORT, options].concat()).ok();
+        results.push(aligned(&desk, out, &base));
+    }
     let distinct = (0..results.len()).all(|i| results[..i].iter().all(|other| *other != results[i]));
-    assert!(distinct, "every method and optimizer must learn something else");
+    assert!(distinct, "every method and option must learn something else");
     desk.reca(&["align", "--out", "o", "--optimizer", "sgd"]).fails(2, &["there are adamw and muon"]);
 }
 
@@ -141,6 +157,34 @@ fn another_encoder_stands_in_the_place_of_the_models_own() {
 }
 
 #[test]
+fn a_connector_without_its_stage_is_a_control() {
+    let desk = Desk::new();
+    desk.bare(&["pretrain", "--recipe", "nano", "--steps", "2", "--device", "cpu", "--out", "run"]).ok();
+    let base = fs::read(desk.path("run/model/model.safetensors")).unwrap();
+    let base = SafeTensors::deserialize(&base).unwrap();
+    let align = |out: &str, more: &[&str]| {
+        let options = ["align", "--model", "run/model", "--out", out];
+        desk.bare(&[&options, &SHORT[..], more].concat())
+    };
+    let control = ["--no-connector-stage", "--connector-steps", "3"];
+    align("with", &[]).ok();
+    align("without", &control).ok();
+    assert_eq!(desk.files("without"), ["connector.safetensors", "log.jsonl", "model"]);
+    assert!(aligned(&desk, "with", &base) != aligned(&desk, "without", &base));
+
+    let connector = fs::read(desk.path("without/connector.safetensors")).unwrap();
+    let connector = SafeTensors::deserialize(&connector).unwrap();
+    let learned = |name: &str| {
+        let tensor = connector.iter().find(|(other, _)| other.ends_with(name)).unwrap().1;
+        tensor.data().to_vec()
+    };
+    assert!(learned("fc2.weight").iter().any(|byte| *byte != 0), "answers must teach it");
+    let other = ["--no-connector-stage", "--connector-steps", "4"];
+    align("without", &other).fails(1, &["connector.safetensors (--fresh trains it anew)"]);
+    align("x", &["--no-connector-stage", "--generation-embeddings"]).fails(2, &["cannot be used with"]);
+}
+
+#[test]
 fn encoders_that_cannot_be_used_are_named() {
     let desk = Desk::new();
     let align = |encoder: &Path, more: &[&str]| {
@@ -149,7 +193,8 @@ fn encoders_that_cannot_be_used_are_named() {
     };
     align(Path::new("nowhere"), &[]).fails(1, &["nowhere/config.json", "--encoder names a folder"]);
     align(&super::nano(), &[]).fails(1, &["\"reca-umm\", expected clip"]);
-    desk.reca(&["align", "--out", "o", "--connector-steps", "9"]).fails(2, &["--encoder <DIR>"]);
+    desk.reca(&["align", "--out", "o", "--connector-steps", "9"])
+        .fails(2, &["--encoder <DIR>", "--no-connector-stage"]);
     align(&encoder("clip"), &["--layer", "-5"]).fails(1, &["hidden states 0 to 3"]);
     align(&encoder("clip"), &["--method", "sft-dense"]).fails(1, &["reads captions", "leave out --encoder"]);
     align(&encoder("clip"), &["--generation-embeddings"]).fails(2, &["cannot be used with"]);

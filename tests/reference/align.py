@@ -1,6 +1,6 @@
 """Aligns a trained model, and runs the controls: python align.py --model DIR --data DIR --out DIR [--rows reca-open ...] [--seeds 0 1 2]
 
-The rows of `reca bench reca` with the settings of its table, for a GPU, where one takes seconds. DIR/OUT holds a folder a row and
+The rows of `reca bench reca` but no-connector-stage, by the recipe's settings, for a GPU, where one takes seconds. DIR/OUT holds a folder a row and
 seed, each with model/ and log.jsonl, as `reca align` leaves them; `reca bench reca --out OUT` evaluates what it finds there.
 --data holds RECIPE-drawing (seed 2), and for every seed S RECIPE-open-S and RECIPE-strict-S, packs of these pools of seed 1000 + S.
 """
@@ -28,7 +28,7 @@ ROWS = {                # method, pool, the row that it goes on from
     "sft-sparse-reca": ("reca", "open", "sft-sparse"),
     "reca-sft-sparse": ("sft-sparse", "open", "reca-open"),
 }
-SETTINGS = {"optimizer": "muon", "weight_decay": 0.01, "warmup": 20, "null_caption": 0.1}
+SETTINGS = {"weight_decay": 0.01, "warmup": 20, "null_caption": 0.1, "token_drop": 0.75}
 
 
 def align(arguments: argparse.Namespace, row: str, seed: int, packs: Packs):
@@ -39,9 +39,11 @@ def align(arguments: argparse.Namespace, row: str, seed: int, packs: Packs):
     out.mkdir(parents=True, exist_ok=True)
     base = arguments.out / f"{parent}-{seed}/model" if parent else arguments.model
     config, weights = json.loads((base / "config.json").read_text()), load_file(base / "model.safetensors")
-    generation = load_recipe(config["recipe"])["stages"]["generation"]
-    settings = {**SETTINGS, **{k: generation[k] for k in ("time_mean", "time_std", "two_objects")}, "method": method,
-                "pool": {"kind": f"{pool}-{seed}", "size": arguments.count}, **{k: getattr(arguments, k) for k in TUNED}}
+    recipe = load_recipe(config["recipe"])
+    generation, asked = recipe["stages"]["generation"], {k: getattr(arguments, k) for k in TUNED}
+    settings = {**SETTINGS, **recipe["alignment"], **{k: generation[k] for k in ("time_mean", "time_std", "two_objects")},
+                **{k: v for k, v in asked.items() if v is not None}, "method": method}
+    settings["pool"] = {"kind": f"{pool}-{seed}", "size": settings.pop("count")}
     torch.manual_seed(seed)
     model = Umm(config)
     model.load_state_dict({n: t.float() for n, t in weights.items()})
@@ -53,7 +55,7 @@ def align(arguments: argparse.Namespace, row: str, seed: int, packs: Packs):
 
 
 FILES = ["config.json", "tokenizer.json", "preprocessor_config.json"]
-TUNED = {"steps": 2400, "batch": 48, "learning_rate": 3e-4, "lambda_t2i": 1.0, "token_drop": 0.75}
+TUNED = {"steps": int, "batch": int, "learning_rate": float, "lambda_t2i": float, "count": int, "token_drop": float}
 
 
 def main():
@@ -63,9 +65,8 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--count", type=int, default=12000, help="scenes a pool")
-    for name, value in TUNED.items():
-        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value)
+    for name, kind in TUNED.items():
+        parser.add_argument("--" + name.replace("_", "-"), type=kind, help="in the place of the recipe's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     torch.set_default_device(arguments.device)

@@ -101,7 +101,7 @@ impl Lab {
         let (scenes, seen) = &self.understanding;
         let (_, drawn) = &self.drawing;
         let data = ConnectorData {
-            drawn: [self.features(umm, drawn), self.latents(umm, drawn)],
+            drawn: Some([self.features(umm, drawn), self.latents(umm, drawn)]),
             understood: (scenes.clone().into(), self.features(umm, seen)),
         };
         let stage = ConnectorStage::new(config, 0, data, self.texts(), umm);
@@ -137,7 +137,7 @@ impl Lab {
             cache
         };
         let data = ConnectorData {
-            drawn: [features(drawn), self.latents(umm, drawn)],
+            drawn: Some([features(drawn), self.latents(umm, drawn)]),
             understood: (scenes.clone().into(), features(seen)),
         };
         let stage = ConnectorStage::new(config, 0, data, self.texts(), umm);

@@ -10,6 +10,7 @@ use reca::image::fit;
 use reca::reca::{AlignImages, ConditionConfig};
 use reca::scene::{Engine, Scene};
 use reca::train::pool::PoolConfig;
+use reca::weights::manifest::FileEntry;
 use reca::{Error, Pipeline, Result};
 
 use super::external::Guest;
@@ -83,8 +84,8 @@ pub fn captioned(pipeline: &Pipeline, engine: &Engine, pool: PoolConfig) -> Resu
     Ok(images)
 }
 
-/// The pictures of a folder, in the order of their names.
-pub fn folder(reader: &Reader, path: &Path) -> Result<AlignImages> {
+/// The pictures of a folder, in the order of their names, and the sha256 of them all.
+pub fn folder(reader: &Reader, path: &Path) -> Result<(AlignImages, String)> {
     let failed = |e: std::io::Error| Error::bad_input(e).at(path.display());
     let mut files: Vec<PathBuf> = fs::read_dir(path)
         .map_err(failed)?
@@ -105,13 +106,14 @@ pub fn folder(reader: &Reader, path: &Path) -> Result<AlignImages> {
     }
     let side = reader.pipeline.config.image_size as u32;
     let bar = bar(files.len() as u64, "pictures");
-    let mut images = AlignImages::default();
+    let (mut images, mut shown) = (AlignImages::default(), Vec::new());
     for chunk in files.chunks(CHUNK) {
         let pictures: Vec<RgbImage> =
             chunk.par_iter().map(|file| Ok(fit(&read_picture(file)?, side))).collect::<Result<_>>()?;
         reader.push(&mut images, &pictures)?;
+        pictures.iter().for_each(|picture| shown.extend_from_slice(picture.as_raw()));
         bar.inc(pictures.len() as u64);
     }
     bar.finish_and_clear();
-    Ok(images)
+    Ok((images, FileEntry::of(&shown).sha256))
 }

@@ -31,10 +31,21 @@ struct Look {
 /// What came of a look.
 pub struct Outcome {
     pub overall: f64,
-    /// No earlier look found as much.
+    /// No earlier look found as much, the one at the base among them.
     pub best: bool,
     /// So many looks found less that the run may end.
     pub hopeless: bool,
+}
+
+impl Outcome {
+    /// Of the last look.
+    fn of(looks: &[Look]) -> Self {
+        let overall = looks.last().map_or(0.0, |look| look.overall);
+        let highest = looks.iter().map(|look| look.overall).fold(f64::MIN, f64::max);
+        let since = looks.iter().rev().take_while(|look| look.overall < highest).count();
+        let as_much = looks.iter().filter(|look| look.overall >= overall).count();
+        Self { overall, best: as_much == 1, hopeless: since >= PATIENCE }
+    }
 }
 
 pub struct Probes {
@@ -66,9 +77,22 @@ impl Probes {
         Ok(Self { pipeline: pipeline.clone(), scorer, prompts, path, looks })
     }
 
-    /// Whether nothing was looked at.
-    pub fn is_empty(&self) -> bool {
-        self.looks.is_empty()
+    /// The step at which most was found, the earliest of several; 0 is the base. `None` if nothing but
+    /// the base was looked at.
+    pub fn best_step(&self) -> Option<u64> {
+        let better = |best: Look, look: &Look| if look.overall > best.overall { look.clone() } else { best };
+        let first = self.looks.first().filter(|_| self.looks.len() > 1)?;
+        Some(self.looks.iter().fold(first.clone(), better).step)
+    }
+
+    /// Draws the probes with the base's expert, unless an earlier call has.
+    pub fn look_at_base(&mut self) -> Result<()> {
+        if self.looks.is_empty() {
+            let base = self.pipeline.umm.generation.clone();
+            let Outcome { overall, .. } = self.look(&base, 0)?;
+            eprintln!("base: probes {:.1} %", 100.0 * overall);
+        }
+        Ok(())
     }
 
     /// Draws the probes with the expert as it is after `step` steps.
@@ -80,12 +104,30 @@ impl Probes {
             Evaluation::new(&pipeline, &self.scorer, self.prompts.clone(), SEED, 1, sampler)?;
         while block_on(evaluation.advance())?.is_some() {}
         let overall = evaluation.report().drawing.map_or(0.0, |drawing| drawing.overall.mean);
-        let best = self.looks.iter().all(|look| look.overall < overall);
         self.looks.push(Look { step, overall });
         let lines = self.looks.iter().map(|look| serde_json::to_string(look).map_err(Error::internal));
         write_whole(&self.path, (lines.collect::<Result<Vec<_>>>()?.join("\n") + "\n").as_bytes())?;
-        let highest = self.looks.iter().map(|look| look.overall).fold(f64::MIN, f64::max);
-        let since = self.looks.iter().rev().take_while(|look| look.overall < highest).count();
-        Ok(Outcome { overall, best, hopeless: since >= PATIENCE })
+        Ok(Outcome::of(&self.looks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_look_is_kept_and_three_worse_ones_end_a_run() {
+        let outcome = |scores: &[f64]| {
+            let looks: Vec<Look> =
+                (0..).zip(scores).map(|(step, overall)| Look { step, overall: *overall }).collect();
+            let Outcome { best, hopeless, .. } = Outcome::of(&looks);
+            (best, hopeless)
+        };
+        assert_eq!(outcome(&[0.5, 0.6]), (true, false));
+        assert_eq!(outcome(&[0.5, 0.5]), (false, false), "no better than the base");
+        assert_eq!(outcome(&[0.5, 0.6, 0.5, 0.4]), (false, false));
+        assert_eq!(outcome(&[0.5, 0.6, 0.5, 0.4, 0.5]), (false, true));
+        assert_eq!(outcome(&[0.5, 0.4, 0.4, 0.4]), (false, true), "less than the base throughout");
+        assert_eq!(outcome(&[0.5, 0.4, 0.4, 0.7]), (true, false));
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use reca::{Error, Result};
+use serde_json::json;
 
 use super::plan::Row;
 use crate::common::write;
@@ -59,17 +60,20 @@ impl Runner {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Notes a row's commands, or finds those that an earlier call noted equal.
+    /// Notes a row's commands and the sha256 of the base's weights, or finds those that an earlier call
+    /// noted equal.
     ///
     /// # Errors
-    /// `bad_input` if the folder holds the results of other commands.
-    pub fn same(&self, folder: &Path, commands: &[Vec<String>]) -> Result<()> {
+    /// `bad_input` if the folder holds the results of other commands or of another base.
+    pub fn same(&self, folder: &Path, base: &str, commands: &[Vec<String>]) -> Result<()> {
         let path = folder.join(COMMANDS);
-        let wanted = serde_json::to_vec_pretty(commands).map_err(Error::internal)?;
+        let wanted = json!({ "base": base, "commands": commands });
+        let wanted = serde_json::to_vec_pretty(&wanted).map_err(Error::internal)?;
         match fs::read(&path) {
             Ok(found) if found == wanted => Ok(()),
             Ok(_) => {
-                Err(Error::bad_input("was begun with other options; name another --out").at(folder.display()))
+                let message = "was begun with other options or another base; name another --out";
+                Err(Error::bad_input(message).at(folder.display()))
             }
             Err(_) => write(&path, &wanted),
         }

@@ -8,6 +8,9 @@ use reca::{Error, Result};
 /// The row that controls are measured against, and that the figure shows beside the base.
 pub const SHOWN: &str = "reca-open";
 
+/// What a tab does with pictures of all things, as `www/index.html` has it.
+const TAB: &str = "--optimizer adamw --learning-rate 5e-4 --batch 8 --count 1000";
+
 /// Sets of rows.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Plan {
@@ -134,13 +137,18 @@ impl Plan {
                     Row::new("sft-dense", "captions that name everything (oracle)", "--method sft-dense"),
                     Row::new("shuffled", "RecA, another image's embeddings", "--method shuffled"),
                     Row::new("generation", "RecA, generation embeddings", "--generation-embeddings"),
+                    Row::new(
+                        "no-connector-stage",
+                        "RecA without the connector stage",
+                        "--no-connector-stage",
+                    ),
                     Row::new("sft-sparse-reca", "own captions, then RecA", "--method reca").after(&sft),
                     Row::new("reca-sft-sparse", "RecA, then own captions", "--method sft-sparse")
                         .after(&reca),
                 ]);
             }
             Self::Budget => rows.extend([10, 30, 100, 300, 1000].map(|steps| {
-                let options = format!("--batch 8 --steps {steps}");
+                let options = format!("{TAB} --steps {steps}");
                 Row::new(&format!("reca-{steps}"), &format!("RecA, {steps} steps of 8"), &options)
             })),
         }
@@ -185,7 +193,7 @@ mod tests {
         let names = |only| named(only, None);
         assert_eq!(names(&["sft-sparse-reca"]).unwrap(), ["base", "sft-sparse", "sft-sparse-reca"]);
         assert_eq!(names(&["encoder-clip"]).unwrap(), ["base", "encoder-clip"]);
-        assert_eq!(names(&[]).unwrap().len(), 10);
+        assert_eq!(names(&[]).unwrap().len(), 11);
         assert_eq!(named(&["reca-open"], Some(2)).unwrap(), ["base", "reca-open", "reca-open-mean-of-2"]);
         assert!(names(&["sft"]).unwrap_err().message.contains("sft-sparse"));
     }

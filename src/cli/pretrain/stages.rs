@@ -96,7 +96,8 @@ impl Session {
         let (scenes, images) = self.samples(config.understanding_pool)?;
         let understood = (scenes, self.features(&images)?);
         let (_, images) = self.samples(config.pool)?;
-        let data = ConnectorData { drawn: [self.features(&images)?, self.latents(&images)?], understood };
+        let drawn = Some([self.features(&images)?, self.latents(&images)?]);
+        let data = ConnectorData { drawn, understood };
         let stage = ConnectorStage::new(&config, self.recipe.seed, data, self.texts.clone(), &self.umm);
         let trainer = Trainer::new(stage, self.umm.connector.clone(), config.training);
         let originals = &images[..SAMPLES.min(images.len())];

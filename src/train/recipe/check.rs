@@ -67,7 +67,7 @@ impl Recipe {
                 return Err(Error::bad_input(message));
             }
         }
-        Ok(())
+        self.alignment.check().map_err(|e| e.at("alignment"))
     }
 }
 
@@ -138,6 +138,12 @@ mod tests {
                 "connector: understanding_pool: size is 0",
             ),
             ("/stages/encoder/pool", json!({ "two_objects": 1.1 }), "two_objects is 1.1, expected 0 to 1"),
+            ("/alignment", json!({ "batch": 1 }), "alignment: batch is 1, expected 2 or more"),
+            (
+                "/alignment",
+                json!({ "learning_rate": 2.0 }),
+                "learning_rate is 2, expected above 0, at most 1",
+            ),
             ("/model/understanding", json!({ "max_position_embeddings": 29 }), "is 29, expected 30 or more"),
         ] {
             let error = changed(object, fields).unwrap_err().to_string();
