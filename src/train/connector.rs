@@ -1,7 +1,8 @@
 //! Stage `connector`: the flow loss through the frozen generator, on the scenes that it learned to
 //! draw, teaches the connector to speak to the circuits that read words; on the scenes that the
 //! understanding expert learned from, answers keep what it could say before, and pooled contexts
-//! come close to those of captions. Without this stage Reconstruction Alignment only harms.
+//! come close to those of captions. Without this stage Reconstruction Alignment gains little
+//! (`docs/recipe.md`).
 
 use std::{marker::PhantomData, sync::Arc};
 

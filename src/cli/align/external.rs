@@ -1,5 +1,5 @@
 //! `--encoder`: an official encoder in the place of the model's own, behind a connector that is
-//! trained first as the model's own was: without that stage alignment harms.
+//! trained first as the model's own was: without that stage alignment gains little.
 
 use std::path::Path;
 
