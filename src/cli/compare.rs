@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use reca::eval::compare::Joined;
-use reca::eval::report::{PromptResult, percent, signed};
+use reca::eval::markdown::{percent, signed};
+use reca::eval::report::PromptResult;
 use reca::eval::{Category, Interval, PromptTier};
 use reca::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -6,6 +6,7 @@ pub mod check;
 pub mod compare;
 pub mod detector;
 pub mod drawing;
+pub mod markdown;
 pub mod prompts;
 pub mod reconstruction;
 pub mod report;

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use reca::eval::compare::Joined;
-use reca::eval::report::{PromptResult, ReconstructionScore, percent, signed};
+use reca::eval::markdown::{percent, signed};
+use reca::eval::report::{PromptResult, ReconstructionScore};
 use reca::eval::{Category, Interval, PromptTier};
 use reca::weights::directory::WEIGHTS;
 use reca::{Error, Result};
