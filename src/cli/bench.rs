@@ -83,8 +83,7 @@ pub fn run(args: Args) -> Result<()> {
     let rows = args.plan.rows(&args.rows, &args.encoder, args.mean.then_some(args.seeds))?;
     let base = args.model.folder()?;
     fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
-    let runner = Runner::new(args.jobs.into())?;
-    let sha256 = FileEntry::of(&read_model(&base)?.weights).sha256;
+    let runner = Runner::new(args.jobs.into(), FileEntry::of(&read_model(&base)?.weights).sha256)?;
     let jobs = rows.iter().flat_map(|row| (0..row.seeds(args.seeds)).map(move |seed| (row, seed)));
     let mut jobs: Vec<_> = jobs.collect();
     // They wait for all seeds, and nothing waits for them.
@@ -92,7 +91,7 @@ pub fn run(args: Args) -> Result<()> {
     runner.drive(
         &jobs,
         |row, seed| row.folder(&args.out, seed).join(table::REPORT).exists(),
-        |row, seed| args.row(&runner, (&base, &sha256), row, seed),
+        |row, seed| args.row(&runner, &base, row, seed),
     )?;
     let table = Table::read(&rows, &args.out, args.seeds, &base)?;
     write(&args.out.join("table.md"), table.markdown().as_bytes())?;
@@ -141,8 +140,8 @@ impl Args {
         Some(command)
     }
 
-    /// Makes and evaluates one row of a base, which comes with its weights' sha256, with one training seed.
-    fn row(&self, runner: &Runner, (base, sha256): (&Path, &str), row: &Row, seed: u64) -> Result<()> {
+    /// Makes and evaluates one row with one training seed.
+    fn row(&self, runner: &Runner, base: &Path, row: &Row, seed: u64) -> Result<()> {
         let folder = row.folder(&self.out, seed);
         let model = row.model(&self.out, seed, base);
         let mut commands = Vec::from_iter(self.make(base, row, seed));
@@ -160,7 +159,7 @@ impl Args {
         eval.extend(["--model".to_owned(), model.display().to_string()]);
         eval.extend(["--out".to_owned(), folder.display().to_string()]);
         commands.push(eval);
-        runner.same(&folder, sha256, &commands)?;
+        runner.same(&folder, &commands)?;
         if folder.join(table::REPORT).exists() {
             return Ok(());
         }

@@ -20,15 +20,17 @@ const POLL: Duration = Duration::from_millis(200);
 
 pub struct Runner {
     program: PathBuf,
+    /// The sha256 of the base's weights.
+    base: String,
     jobs: usize,
     threads: usize,
 }
 
 impl Runner {
-    pub fn new(jobs: usize) -> Result<Self> {
+    pub fn new(jobs: usize, base: String) -> Result<Self> {
         let program = env::current_exe().map_err(Error::internal)?;
         let all = thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { program, jobs, threads: (all / jobs).max(1) })
+        Ok(Self { program, base, jobs, threads: (all / jobs).max(1) })
     }
 
     /// Runs every job, each once those that it builds on are done; the first error ends what has
@@ -60,14 +62,13 @@ impl Runner {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Notes a row's commands and the sha256 of the base's weights, or finds those that an earlier call
-    /// noted equal.
+    /// Notes a row's commands and its base, or finds those that an earlier call noted equal.
     ///
     /// # Errors
     /// `bad_input` if the folder holds the results of other commands or of another base.
-    pub fn same(&self, folder: &Path, base: &str, commands: &[Vec<String>]) -> Result<()> {
+    pub fn same(&self, folder: &Path, commands: &[Vec<String>]) -> Result<()> {
         let path = folder.join(COMMANDS);
-        let wanted = json!({ "base": base, "commands": commands });
+        let wanted = json!({ "base": self.base, "commands": commands });
         let wanted = serde_json::to_vec_pretty(&wanted).map_err(Error::internal)?;
         match fs::read(&path) {
             Ok(found) if found == wanted => Ok(()),
