@@ -373,6 +373,12 @@ test('an address with switches and a picture that are not there is mended', asyn
   assert.equal(await other.locator('#switches [aria-pressed=false]').count(), 1);
   await other.evaluate(() => (location.hash = '#redraw?off=1,2'));
   await other.waitForFunction(() => document.querySelectorAll('#switches [aria-pressed=false]').length === 2);
+  // What changes in the page before the browser tells of another address does not undo it.
+  await other.evaluate(() => {
+    location.hash = '#redraw?off=1,2,3';
+    document.getElementById('redraw-seed').dispatchEvent(new Event('change'));
+  });
+  await other.waitForFunction(() => document.querySelectorAll('#switches [aria-pressed=false]').length === 3);
   assert.ok(await other.locator('#failure').isHidden());
   await other.close();
 });

@@ -4,9 +4,12 @@ export type Panel = (typeof PANELS)[number];
 
 const values = new Map<Panel, URLSearchParams>(PANELS.map((panel) => [panel, new URLSearchParams()]));
 let current: Panel = 'understand';
+/** The address as last read or written here; where it is another, the user has gone there and it is yet to be read. */
+let known = '';
 const listeners: (() => void)[] = [];
 
 function read(): void {
+  known = location.hash;
   const [name = '', query = ''] = location.hash.slice(1).split('?', 2);
   const panel = PANELS.find((known) => known === name);
   if (!panel) return;
@@ -30,7 +33,7 @@ export const state = {
       if (value === null) own.delete(key);
       else own.set(key, value);
     }
-    this.show(current, false);
+    if (location.hash === known) this.show(current, false);
   },
 
   /** Goes to a panel; `history` adds an entry to go back to. */
@@ -40,6 +43,7 @@ export const state = {
     const url = `#${panel}${query ? `?${query}` : ''}`;
     if (url === location.hash) return;
     window.history[history ? 'pushState' : 'replaceState'](null, '', url);
+    known = location.hash;
   },
 
   /** Calls back when the user goes to another URL of this page. */
