@@ -72,22 +72,18 @@ pub fn run(args: Args) -> Result<()> {
         }
         None => (args.scenes(&reader, &engine, count)?, None),
     };
-    let captioned = if config.lambda_t2i > 0.0 {
-        // What the base was taught to draw, in the proportions in which it was.
-        let generation = &recipe.stages.generation;
-        let two_objects = Some(generation.two_objects as f32);
-        let own = PoolConfig { size: count, two_objects, ..generation.pool };
-        Some(Arc::new(captioned(&pipeline, &engine, own)?))
-    } else {
-        None
-    };
+    // What the base was taught to draw, in the proportions in which it was.
+    let taught = &recipe.stages.generation;
+    let rehearsed = PoolConfig { size: count, two_objects: Some(taught.two_objects as f32), ..taught.pool };
+    let rehearsed = (config.lambda_t2i > 0.0).then_some(rehearsed);
+    let captioned = rehearsed.map(|pool| captioned(&pipeline, &engine, pool).map(Arc::new)).transpose()?;
     let pictures = images.len();
     let texts = Texts::new(pipeline.tokenizer.clone());
     let images = Arc::new(images);
     let stage = AlignStage::new(&config, args.seed, images, captioned, texts, engine.split(), &pipeline.umm)?;
     let mut run = json!({
         "model": sha256, "config": config, "seed": args.seed, "images": shown, "pool": args.pool.name(),
-        "count": pictures, "connector": reader.guest.as_ref().map(|guest| &guest.run),
+        "count": pictures, "rehearsed": rehearsed, "connector": reader.guest.as_ref().map(|guest| &guest.run),
         "interpolate": args.interpolate,
     });
     if let Some(nouns) = &args.nouns {
@@ -99,7 +95,7 @@ pub fn run(args: Args) -> Result<()> {
     let method = config.method.name();
     let job = Job {
         stage: method,
-        run: FileEntry::of(run.to_string().as_bytes()).sha256,
+        run: run.to_string(),
         checkpoint: checkpoint.clone(),
         anew: "--fresh".to_owned(),
         log: Log::new(&args.out),
@@ -156,7 +152,9 @@ pub fn run(args: Args) -> Result<()> {
         Some(_) => {}
     }
     remove(&checkpoint)?;
-    let value = json!({ "model": aligned, "method": method, "images": pictures, "steps": steps });
+    let kept = probes.as_ref().and_then(Probes::best_step).unwrap_or(steps);
+    let value =
+        json!({ "model": aligned, "method": method, "images": pictures, "steps": steps, "kept_step": kept });
     print(args.json, &aligned.display().to_string(), &value)
 }
 

@@ -8,17 +8,19 @@ mod table;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use reca::eval::scorer::FOLDER;
 use reca::scene::Engine;
 use reca::weights::directory::MANIFEST;
 use reca::weights::manifest::FileEntry;
 use reca::{Error, Pipeline, Result};
+use serde_json::json;
 
 use self::jobs::Runner;
 use self::plan::{Made, Plan, Row};
 use self::table::Table;
-use crate::align::CHECKPOINT;
+use crate::align::{CHECKPOINT, recipe_of};
 use crate::common::{ModelArgs, print, read_model, write, write_picture};
-use crate::scorer::world;
+use crate::scorer::{read_scorer, world};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,7 +30,7 @@ Examples:
   reca bench reca --out table --rows reca-open sft-sparse --seeds 3 --mean
 
 Every row is a `reca align` by the recipe's settings and a `reca eval`, and each is printed as it starts.
-What follows -- goes to every `reca align` in their place. A call may be stopped at any time; the same command goes on. Below --out:
+What follows -- goes to every `reca align` in their place, but for what makes a row what it is. A call may be stopped at any time; the same command goes on. Below --out:
 table.md, table.json, figure.png (the same prompts from the same noise: above the base, below RecA on
 the open pool, with --mean the mean of its seeds; figure.txt names them from the left), and a folder a row and training seed with its model, its loss and its report.";
 
@@ -81,9 +83,10 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::bad_input("--mean needs --seeds 2 or more"));
     }
     let rows = args.plan.rows(&args.rows, &args.encoder, args.mean.then_some(args.seeds))?;
+    args.check(&rows)?;
     let base = args.model.folder()?;
     fs::create_dir_all(&args.out).map_err(|e| Error::bad_input(e).at(args.out.display()))?;
-    let runner = Runner::new(args.jobs.into(), FileEntry::of(&read_model(&base)?.weights).sha256)?;
+    let runner = Runner::new(args.jobs.into(), args.given(&base)?)?;
     let jobs = rows.iter().flat_map(|row| (0..row.seeds(args.seeds)).map(move |seed| (row, seed)));
     let mut jobs: Vec<_> = jobs.collect();
     // They wait for all seeds, and nothing waits for them.
@@ -103,6 +106,32 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 impl Args {
+    /// Refuses options after `--` that would make a row another than it is called.
+    fn check(&self, rows: &[Row]) -> Result<()> {
+        for word in &self.align {
+            let option = word.split_once('=').map_or(word.as_str(), |(option, _)| option);
+            let own = ["--seed", "--out", "--model"].contains(&option);
+            let row = rows.iter().find(|row| row.sets(option)).map(|row| &row.name);
+            if own || row.is_some() {
+                let whose = row.map_or("every row".to_owned(), |row| format!("row {row}"));
+                let message = format!("{option} after -- cannot be given: {whose} has its own");
+                return Err(Error::bad_input(message));
+            }
+        }
+        Ok(())
+    }
+
+    /// What rows are made and judged by beside their commands: in a folder that is gone on with it is the same.
+    fn given(&self, base: &Path) -> Result<serde_json::Value> {
+        let sha256 = |bytes: &[u8]| FileEntry::of(bytes).sha256;
+        let (model, scorer) = (read_model(base)?, read_scorer(&base.join(FOLDER))?);
+        let settings = recipe_of(&self.model.open()?)?.alignment;
+        Ok(json!({
+            "weights": sha256(&model.weights), "config": sha256(&model.config),
+            "scorer": sha256(&scorer.weights), "alignment": settings,
+        }))
+    }
+
     /// Draws the same prompts by the base and by an aligned model.
     fn figure(&self, aligned: &Path) -> Result<()> {
         let mut base = self.model.open()?;
@@ -124,7 +153,8 @@ impl Args {
             Made::Given => return None,
             Made::Aligned(options) => {
                 let mut align = vec!["align".to_owned()];
-                align.extend(options.iter().chain(&self.align).cloned());
+                align.extend(self.plan.settings());
+                align.extend(self.align.iter().chain(options).cloned());
                 align.extend(["--seed".to_owned(), seed.to_string()]);
                 align.extend(["--out".to_owned(), text(row.folder(&self.out, seed))]);
                 align

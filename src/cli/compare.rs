@@ -1,6 +1,6 @@
 //! `reca compare`: two models' drawings of the same prompts, prompt by prompt.
 
-use std::fmt::Write;
+use std::fmt::{self, Display, Formatter, Write};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -58,17 +58,37 @@ struct Saved {
 
 #[derive(Deserialize)]
 struct Drawn {
-    plan_layout: bool,
+    #[serde(flatten)]
+    how: How,
     prompts: Vec<PromptResult>,
 }
 
+/// How a side was drawn.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+struct How {
+    plan_layout: bool,
+    steps: usize,
+    guidance_scale: f32,
+    method: String,
+}
+
+impl Display for How {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        let Self { steps, guidance_scale, method, .. } = self;
+        write!(f, "{steps} steps of {method}, guidance {guidance_scale}")
+    }
+}
+
 pub fn run(args: Args) -> Result<()> {
-    let (of, of_planned) = read(&args.of)?;
-    let (with, with_planned) = read(&args.with)?;
-    if of_planned != with_planned {
+    let (of, of_how) = read(&args.of)?;
+    let (with, with_how) = read(&args.with)?;
+    if of_how.plan_layout != with_how.plan_layout {
         return Err(
             Error::bad_input("one side was drawn --as-written, the other was not").at(args.with[0].display())
         );
+    }
+    if of_how != with_how {
+        eprintln!("note: drawn by {of_how}; what it is compared with by {with_how}");
     }
     let at = |e: Error| e.at(args.with[0].display());
     let line = |category: Option<Category>, tier| -> Result<Line> {
@@ -93,19 +113,20 @@ pub fn run(args: Args) -> Result<()> {
     print(args.json, markdown(&lines).trim_end(), &lines)
 }
 
-/// The prompts of all reports of a side, and whether their layouts were planned.
-fn read(folders: &[PathBuf]) -> Result<(Joined, bool)> {
-    let (mut joined, mut planned) = (Joined::default(), None);
+/// The prompts of all reports of a side, and how they were drawn.
+fn read(folders: &[PathBuf]) -> Result<(Joined, How)> {
+    let mut joined = Joined::default();
+    let mut side: Option<How> = None;
     for folder in folders {
-        let drawn = report(folder)?;
-        if *planned.get_or_insert(drawn.plan_layout) != drawn.plan_layout {
-            return Err(
-                Error::bad_input("differs from the others of its side in --as-written").at(folder.display())
-            );
+        let Drawn { how, prompts } = report(folder)?;
+        if side.get_or_insert_with(|| how.clone()) != &how {
+            let message = "differs from the others of its side in --as-written, --steps or --guidance";
+            return Err(Error::bad_input(message).at(folder.display()));
         }
-        joined.add(&drawn.prompts).map_err(|e| e.at(folder.display()))?;
+        joined.add(&prompts).map_err(|e| e.at(folder.display()))?;
     }
-    Ok((joined, planned.unwrap_or_default()))
+    // There is one folder at least.
+    side.map(|how| (joined, how)).ok_or_else(|| Error::bad_input("no folder is named"))
 }
 
 fn report(folder: &Path) -> Result<Drawn> {

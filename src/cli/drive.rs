@@ -31,14 +31,14 @@ pub struct Job<'a> {
 }
 
 /// Trains to the end, from the checkpoint if there is one, and leaves one. `look` sees the result so far
-/// and the step a few times, and may end the training.
+/// and the step a few times, the last time at the end, and may end the training.
 pub fn drive<S: Stage>(
     mut trainer: Trainer<S>,
     job: &Job,
     mut look: impl FnMut(&S::Module, u64) -> Result<ControlFlow<()>>,
 ) -> Result<S::Module> {
+    let failed = |e: Error| e.at(format!("{} ({} trains it anew)", job.checkpoint.display(), job.anew));
     if job.checkpoint.exists() {
-        let failed = |e: Error| e.at(format!("{} ({} trains it anew)", job.checkpoint.display(), job.anew));
         let bytes = fs::read(&job.checkpoint).map_err(|e| failed(Error::bad_input(e)))?;
         trainer.resume(&job.run, &bytes).map_err(failed)?;
     } else {
@@ -53,7 +53,7 @@ pub fn drive<S: Stage>(
     let began = Instant::now();
     let (mut saved, mut logged, mut losses) = (began, began, Vec::new());
     while !trainer.is_finished() {
-        let report = block_on(trainer.step())?;
+        let report = block_on(trainer.step()).map_err(failed)?;
         losses.push(report.loss);
         let loss = losses.iter().sum::<f32>() / losses.len() as f32;
         let rate = batch * losses.len() as f64 / logged.elapsed().as_secs_f64().max(1e-9);
@@ -71,7 +71,8 @@ pub fn drive<S: Stage>(
             (logged, losses) = (Instant::now(), Vec::new());
         }
         let looks = |step: u64| job.look_every.map_or(step * LOOKS / steps, |every| step / every);
-        if looks(report.step) != looks(report.step - 1) && look(trainer.result(), report.step)?.is_break() {
+        let due = looks(report.step) != looks(report.step - 1) || trainer.is_finished();
+        if due && look(trainer.result(), report.step)?.is_break() {
             break;
         }
         if saved.elapsed() > SAVE_EVERY || trainer.is_finished() {

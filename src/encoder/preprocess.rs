@@ -117,7 +117,7 @@ impl Preprocessor {
                 "image_mean is {mean:?} and rescale_factor {scale}, expected finite numbers"
             )));
         }
-        Ok(Self {
+        let made = Self {
             resize: if fields.do_resize { resize.or(usual.resize) } else { None },
             filter,
             crop: if fields.do_center_crop.unwrap_or(usual.crop.is_some()) {
@@ -129,7 +129,17 @@ impl Preprocessor {
             mean,
             std,
             patch_size: usual.patch_size,
-        })
+        };
+        let resized = made.resize.as_ref().map(|to| match to {
+            Resize::To(sides) => *sides,
+            Resize::ShortestEdge(edge) => [*edge; 2],
+        });
+        match made.crop.or(resized) {
+            Some([width, height]) if (width.min(height) as usize) < made.patch_size => {
+                Err(bad(format!("{width} × {height} pixels do not fill a patch of {}", made.patch_size)))
+            }
+            _ => Ok(made),
+        }
     }
 
     /// Pictures as `[pictures, 3, height, width]`.

@@ -100,7 +100,7 @@ fn grouped<T>(category: Option<Category>, of: impl Fn(Category) -> T) -> Vec<T> 
 
 fn other_prompts() -> Error {
     Error::bad_input(
-        "was made with other prompts; compare reports of the same --seed, --per-category and --prompts",
+        "was made with other prompts; compare reports of the same --seed, --per-category, --tiers and --prompts",
     )
 }
 
@@ -109,16 +109,19 @@ mod tests {
     use super::*;
     use crate::eval::Verdict;
 
-    fn joined(prompts: [(Category, [bool; 2]); 3]) -> Joined {
-        let result = |(category, rights): (Category, [bool; 2])| PromptResult {
+    fn results(prompts: [(Category, [bool; 2]); 3]) -> [PromptResult; 3] {
+        prompts.map(|(category, rights): (Category, [bool; 2])| PromptResult {
             prompt: category.name().to_owned(),
             category,
             tier: PromptTier::Seen,
             seed: 0,
             verdicts: rights.map(|correct| Verdict { correct, fault: None, reason: String::new() }).into(),
-        };
+        })
+    }
+
+    fn joined(prompts: [(Category, [bool; 2]); 3]) -> Joined {
         let mut joined = Joined::default();
-        joined.add(&prompts.map(result)).unwrap();
+        joined.add(&results(prompts)).unwrap();
         joined
     }
 
@@ -142,12 +145,11 @@ mod tests {
         use Category::{Position, SingleObject};
         let prompts = [(SingleObject, [true, true]), (SingleObject, [true, false]), (Position, [true, true])];
         let other = [(SingleObject, [true, true]), (Position, [true, false]), (Position, [true, true])];
-        let (one, other) = (joined(prompts), joined(other));
-        assert!(one.ahead_of(&other, None, None).unwrap_err().message.contains("other prompts"));
-        let mut twice = one.clone();
-        for (unit, again) in twice.0.iter_mut().zip(&one.0) {
-            unit.rights.extend(again.rights.iter().map(|right| !right));
-        }
+        let mut twice = joined(prompts);
+        assert!(twice.ahead_of(&joined(other), None, None).unwrap_err().message.contains("other prompts"));
+        twice.add(&results(prompts.map(|(category, rights)| (category, rights.map(|right| !right))))).unwrap();
+        assert!(twice.0.iter().all(|unit| unit.rights.len() == 4));
         assert_eq!(twice.score(None, None).mean, 0.5);
+        assert!(twice.add(&results(other)).unwrap_err().message.contains("other prompts"));
     }
 }

@@ -100,6 +100,13 @@ impl Default for AlignConfig {
     }
 }
 
+impl AlignConfig {
+    /// A tenth of the steps warm up at most, so that a short run has the rate that it is given.
+    pub fn shorten_warmup(&mut self) {
+        self.training.warmup = self.training.warmup.min(self.training.steps / 10);
+    }
+}
+
 /// The generation expert in alignment; everything else is frozen.
 pub struct AlignStage {
     config: AlignConfig,

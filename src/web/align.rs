@@ -80,7 +80,7 @@ impl AlignOptions {
         config.training.batch = batch;
         config.training.learning_rate = learning_rate;
         config.training.optimizer = self.optimizer;
-        config.training.warmup = config.training.warmup.min(steps / 10);
+        config.shorten_warmup();
         Ok(config)
     }
 }
@@ -132,10 +132,11 @@ impl Pictures {
         nouns: Option<Vec<String>>,
     ) -> Result<()> {
         let of = nouns.as_ref().map_or(String::new(), |nouns| format!(" of {}", nouns.join(", ")));
-        let part = format!("{pool} {seed} {from} {count}{of}");
         let engine = runtime.engine_of(nouns)?;
         let kind = named(&pool)?;
         let two_objects = (kind == Pool::Drawing).then(|| two_objects(self.base.recipe()));
+        let percent = two_objects.map_or(0, |share| (100.0 * share) as u8);
+        let part = format!("{pool} {seed} {from} {count} {percent}{of}");
         let config = PoolConfig { kind, seed, size: count, two_objects };
         let made = (from..from + count).map(|index| config.sample(&engine, index));
         let (scenes, pictures): (Vec<_>, Vec<_>) = made.collect::<Result<Vec<_>>>()?.into_iter().unzip();

@@ -52,6 +52,15 @@ async function pictures() {
   return files.map((buffer, index) => ({ name: `${index}.png`, mimeType: 'image/png', buffer }));
 }
 
+/** The steps that the page counts from now on. */
+const counted = () =>
+  page.evaluateHandle(() => {
+    const figures = document.getElementById('align-status-figures');
+    const steps = [];
+    new MutationObserver(() => steps.push(...(figures.textContent.match(/(?<=^Step )\d+/) ?? []))).observe(figures, { childList: true });
+    return steps;
+  });
+
 /** A picture that is cut off. */
 const damaged = ({ buffer }) => ({ name: 'holiday.png', mimeType: 'image/png', buffer: buffer.subarray(0, 60) });
 
@@ -107,12 +116,7 @@ test('a stopped alignment goes on where it was, and a typo does not end it', asy
   await asked('yes');
   await text('error', /no noun "brocoli"/);
   await page.locator('#resume-offer').waitFor();
-  const steps = await page.evaluateHandle(() => {
-    const figures = document.getElementById('align-status-figures');
-    const steps = [];
-    new MutationObserver(() => steps.push(...(figures.textContent.match(/(?<=^Step )\d+/) ?? []))).observe(figures, { childList: true });
-    return steps;
-  });
+  const steps = await counted();
   await page.click('#resume');
   await text('align-status-figures', /^Step/);
   const [first] = await steps.jsonValue();
@@ -121,6 +125,29 @@ test('a stopped alignment goes on where it was, and a typo does not end it', asy
   await page.locator('#resume-offer').waitFor();
   await page.click('#resume-forget');
   await page.locator('#resume-offer').waitFor({ state: 'hidden' });
+});
+
+test('so does one of own pictures, while the page is open', async () => {
+  await set({ steps: 40, every: 40 });
+  await page.evaluate(() => {
+    const figures = document.getElementById('align-status-figures');
+    const watch = new MutationObserver(() => {
+      if (!/^Step [12]\d of/.test(figures.textContent)) return;
+      watch.disconnect();
+      document.getElementById('align-stop').click();
+    });
+    watch.observe(figures, { childList: true });
+  });
+  await page.setInputFiles('#align-own', await pictures());
+  await text('resume-text', 'An alignment of 40 steps');
+  const steps = await counted();
+  await page.click('#resume');
+  await text('align-status', /^Aligned in/);
+  const [first] = await steps.jsonValue();
+  assert.ok(Number(first) > 10, first);
+  assert.equal(await page.locator('#thumbnails canvas').count(), 3);
+  await page.click('#reset');
+  await asked('yes');
 });
 
 test('an alignment that was finished, and not shown yet, is there on the next visit', async () => {

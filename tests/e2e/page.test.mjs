@@ -328,7 +328,12 @@ test('works offline after the first visit, at the same address, and gives two th
   const first = await launch();
   const { page: other, said } = await open(first.context, `${server.origin}/lab/?model=mini#draw?count=1&steps=2&prompt=a+red+dog+and+a+blue+fish`);
   const there = other.locator('#backend').filter({ hasText: /^CPU/ });
-  await there.waitFor({ timeout: 60_000 });
+  await there.waitFor({ timeout: 120_000 });
+  // The page does not wait until its last file is kept.
+  await other.waitForFunction(async () => {
+    const keys = await (await caches.open('reca /lab/')).keys();
+    return ['.wasm', 'model.safetensors'].every((name) => keys.some(({ url }) => url.includes(name)));
+  });
   await first.context.setOffline(true);
   await other.reload();
   await there.waitFor({ timeout: 60_000 });

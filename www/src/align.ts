@@ -21,6 +21,8 @@ const CAPTIONED = { pool: 'drawing', seed: 2, from: 0 } as const;
 type CaptionedScenes = typeof CAPTIONED & { count: number };
 
 let current: { alignment: Alignment; base: string; lock: Lock | null } | null = null;
+/** The last run on files, which are not stored: it can go on as long as this worker lives. */
+let ofFiles: { base: string; run: AlignRun } | null = null;
 
 /** Reads the pictures and begins; with `resume`, goes on from the stored checkpoint, which is forgotten else. */
 export async function begin(
@@ -61,7 +63,8 @@ export async function begin(
   current = { alignment, base, lock };
   if (resume) await goOn(alignment, base, lock);
   else if (lock) await remove(base);
-  if (lock && !('files' in run.pictures)) await store.save(runOf(base), new TextEncoder().encode(JSON.stringify(run))).catch(() => {});
+  if ('files' in run.pictures) ofFiles = { base, run };
+  else if (lock) await store.save(runOf(base), new TextEncoder().encode(JSON.stringify(run))).catch(() => {});
   return { step: Number(alignment.made), steps: Number(alignment.steps) };
 }
 
@@ -130,8 +133,9 @@ export async function end(): Promise<void> {
 export async function stored(base: string): Promise<AlignRun | null> {
   if (await isHeld(lockOf(base))) return null;
   const [run, checkpoint] = await Promise.all([store.read(runOf(base)), store.list(checkpointOf(base))]);
-  if (!run || !checkpoint.length) return null;
-  return JSON.parse(new TextDecoder().decode(run)) as AlignRun;
+  if (!checkpoint.length) return null;
+  if (run) return JSON.parse(new TextDecoder().decode(run)) as AlignRun;
+  return ofFiles?.base === base ? ofFiles.run : null;
 }
 
 /** Removes the stored checkpoint, but not that of a run under way, which may be another tab's. */
@@ -140,6 +144,7 @@ export async function forget(base: string): Promise<void> {
 }
 
 async function remove(base: string): Promise<void> {
+  if (ofFiles?.base === base) ofFiles = null;
   await store.remove(checkpointOf(base));
   await store.remove(runOf(base));
 }

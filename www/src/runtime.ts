@@ -250,7 +250,8 @@ export class Runtime {
     }
   }
 
-  /** The alignment of the loaded model of which a checkpoint is stored on this machine, or null. */
+  /** The alignment of the loaded model of which a checkpoint is stored on this machine, or null; of files, which
+   * are not stored, as long as the runtime's worker lives. */
   stored({ signal }: Cancellable = {}): Promise<AlignRun | null> {
     return this.#connection.call('alignStored', {}, { signal });
   }

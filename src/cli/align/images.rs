@@ -84,7 +84,7 @@ pub fn captioned(pipeline: &Pipeline, engine: &Engine, pool: PoolConfig) -> Resu
     Ok(images)
 }
 
-/// The pictures of a folder, in the order of their names, and the sha256 of them all.
+/// The pictures of a folder, in the order of their names, and the sha256 of theirs.
 pub fn folder(reader: &Reader, path: &Path) -> Result<(AlignImages, String)> {
     let failed = |e: std::io::Error| Error::bad_input(e).at(path.display());
     let mut files: Vec<PathBuf> = fs::read_dir(path)
@@ -111,9 +111,9 @@ pub fn folder(reader: &Reader, path: &Path) -> Result<(AlignImages, String)> {
         let pictures: Vec<RgbImage> =
             chunk.par_iter().map(|file| Ok(fit(&read_picture(file)?, side))).collect::<Result<_>>()?;
         reader.push(&mut images, &pictures)?;
-        pictures.iter().for_each(|picture| shown.extend_from_slice(picture.as_raw()));
+        shown.extend(pictures.iter().map(|picture| FileEntry::of(picture.as_raw()).sha256));
         bar.inc(pictures.len() as u64);
     }
     bar.finish_and_clear();
-    Ok((images, FileEntry::of(&shown).sha256))
+    Ok((images, FileEntry::of(shown.concat().as_bytes()).sha256))
 }

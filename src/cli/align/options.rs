@@ -146,6 +146,13 @@ impl Args {
                 "{method} reads captions and no embeddings; leave out --encoder and --no-connector-stage"
             )));
         }
+        let reduced = self.resolution.is_some() || self.blur != 0.0 || self.pooling != 1;
+        if (self.generation_embeddings || reduced) && self.method.needs_captions() {
+            return Err(Error::bad_input(format!(
+                "{} reads captions and no pictures; leave out --generation-embeddings, --resolution, --blur and --pooling",
+                self.method.name()
+            )));
+        }
         if self.images.is_some() && self.method.needs_captions() {
             return Err(Error::bad_input(format!(
                 "{} needs captions, which only the data engine's own scenes have; leave out --images",
@@ -175,6 +182,7 @@ impl Args {
         config.training.batch = self.batch.map_or(usual.batch, |batch| batch as usize);
         config.training.learning_rate = rate;
         config.training.optimizer = self.optimizer.unwrap_or(usual.optimizer);
+        config.shorten_warmup();
         Ok(config)
     }
 
@@ -185,7 +193,7 @@ impl Args {
 
     /// The unlabelled scenes; for what reads captions without the embeddings that it would not look at.
     pub(super) fn scenes(&self, reader: &Reader, engine: &Engine, size: u64) -> Result<AlignImages> {
-        let seed = POOL_SEED + self.seed;
+        let seed = POOL_SEED.wrapping_add(self.seed);
         let unlabelled = PoolConfig { kind: self.pool, seed, size, two_objects: None };
         let of_nouns = self.nouns.as_ref().map(|nouns| engine.only(nouns)).transpose()?;
         let engine = of_nouns.as_ref().unwrap_or(engine);

@@ -80,9 +80,7 @@ impl Probes {
     /// The step at which most was found, the earliest of several; 0 is the base. `None` if nothing but
     /// the base was looked at.
     pub fn best_step(&self) -> Option<u64> {
-        let better = |best: Look, look: &Look| if look.overall > best.overall { look.clone() } else { best };
-        let first = self.looks.first().filter(|_| self.looks.len() > 1)?;
-        Some(self.looks.iter().fold(first.clone(), better).step)
+        best_step(&self.looks)
     }
 
     /// Draws the probes with the base's expert, unless an earlier call has.
@@ -111,9 +109,26 @@ impl Probes {
     }
 }
 
+fn best_step(looks: &[Look]) -> Option<u64> {
+    let first = looks.first().filter(|_| looks.len() > 1)?;
+    let better = |best: &'_ Look, look: &Look| look.overall > best.overall;
+    Some(looks.iter().fold(first, |best, look| if better(best, look) { look } else { best }).step)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_earliest_of_the_best_steps_is_kept() {
+        let best = |scores: &[f64]| {
+            let looks = (0..).zip(scores).map(|(step, overall)| Look { step, overall: *overall });
+            best_step(&looks.collect::<Vec<_>>())
+        };
+        assert_eq!(best(&[0.5]), None, "nothing but the base was looked at");
+        assert_eq!(best(&[0.5, 0.5]), Some(0));
+        assert_eq!(best(&[0.5, 0.6, 0.6]), Some(1));
+    }
 
     #[test]
     fn the_best_look_is_kept_and_three_worse_ones_end_a_run() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use reca::{Error, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::plan::Row;
 use crate::common::write;
@@ -20,14 +20,14 @@ const POLL: Duration = Duration::from_millis(200);
 
 pub struct Runner {
     program: PathBuf,
-    /// The sha256 of the base's weights.
-    base: String,
+    /// What every row is made from and by, beside its commands.
+    base: Value,
     jobs: usize,
     threads: usize,
 }
 
 impl Runner {
-    pub fn new(jobs: usize, base: String) -> Result<Self> {
+    pub fn new(jobs: usize, base: Value) -> Result<Self> {
         let program = env::current_exe().map_err(Error::internal)?;
         let all = thread::available_parallelism().map_or(1, usize::from);
         Ok(Self { program, base, jobs, threads: (all / jobs).max(1) })
@@ -73,7 +73,7 @@ impl Runner {
         match fs::read(&path) {
             Ok(found) if found == wanted => Ok(()),
             Ok(_) => {
-                let message = "was begun with other options or another base; name another --out";
+                let message = "was begun with other options, another base or other settings of its recipe; name another --out";
                 Err(Error::bad_input(message).at(folder.display()))
             }
             Err(_) => write(&path, &wanted),

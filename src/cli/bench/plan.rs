@@ -8,7 +8,7 @@ use reca::{Error, Result};
 /// The row that controls are measured against, and that the figure shows beside the base.
 pub const SHOWN: &str = "reca-open";
 
-/// What a tab does with pictures of all things, as `www/index.html` has it.
+/// A tab's settings, as `www/index.html` has them, on pictures of all things.
 const TAB: &str = "--optimizer adamw --learning-rate 5e-4 --batch 8 --count 1000";
 
 /// Sets of rows.
@@ -36,7 +36,7 @@ pub struct Row {
 pub enum Made {
     /// The base itself.
     Given,
-    /// By `reca align` with these options, once a training seed.
+    /// By `reca align` with these options, which make it what it is called, once a training seed.
     Aligned(Vec<String>),
     /// By `reca export --average` from so many training seeds of the row before.
     Mean(u64),
@@ -72,6 +72,11 @@ impl Row {
 
     fn after(self, row: &Row) -> Self {
         Self { after: Some(Box::new(row.clone())), ..self }
+    }
+
+    /// Whether it is by this option that it is what it is called.
+    pub fn sets(&self, option: &str) -> bool {
+        matches!(&self.made, Made::Aligned(options) if options.iter().any(|own| own == option))
     }
 
     pub fn parent(&self) -> Option<&Row> {
@@ -118,6 +123,12 @@ fn mean_of(name: &str, seeds: u64) -> String {
 }
 
 impl Plan {
+    /// Options of every row, in the place of the recipe's settings.
+    pub fn settings(self) -> impl Iterator<Item = String> {
+        let settings = if self == Self::Budget { TAB } else { "" };
+        settings.split_whitespace().map(str::to_owned)
+    }
+
     /// The rows, each after the one that it builds on, and one for each other encoder; with `mean`, each
     /// that is aligned is followed by the mean of so many training seeds.
     ///
@@ -148,8 +159,8 @@ impl Plan {
                 ]);
             }
             Self::Budget => rows.extend([10, 30, 100, 300, 1000].map(|steps| {
-                let options = format!("{TAB} --steps {steps}");
-                Row::new(&format!("reca-{steps}"), &format!("RecA, {steps} steps of 8"), &options)
+                let name = format!("reca-{steps}");
+                Row::new(&name, &format!("RecA, {steps} steps of 8"), &format!("--steps {steps}"))
             })),
         }
         for folder in encoders {
@@ -196,6 +207,14 @@ mod tests {
         assert_eq!(names(&[]).unwrap().len(), 11);
         assert_eq!(named(&["reca-open"], Some(2)).unwrap(), ["base", "reca-open", "reca-open-mean-of-2"]);
         assert!(names(&["sft"]).unwrap_err().message.contains("sft-sparse"));
+    }
+
+    #[test]
+    fn few_steps_are_made_by_a_tabs_settings() {
+        let rows = Plan::Budget.rows(&["reca-30".into()], &[], None).unwrap();
+        assert!(rows[1].sets("--steps") && !rows[1].sets("--batch") && !rows[0].sets("--steps"));
+        assert!(Plan::Budget.settings().any(|word| word == "--batch"));
+        assert_eq!(Plan::Reca.settings().count(), 0);
     }
 
     #[test]

@@ -15,8 +15,6 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Row;
-use crate::log::Line;
-
 /// What `reca eval` leaves in a row's folder.
 pub const REPORT: &str = "report.json";
 
@@ -112,12 +110,14 @@ impl Table {
             if drawn.is_empty() {
                 (prompts, pictures) = (joined.0.len(), joined.0.first().map_or(0, |unit| unit.rights.len()));
             }
-            scores.push(Scores::new(row, &reports, &joined, of_base, seconds)?);
+            let row = Scores::new(row, &reports, &joined, of_base, seconds).map_err(|e| e.at(&row.name))?;
+            scores.push(row);
             drawn.push(joined);
         }
         for ((row, score), joined) in rows.iter().zip(&mut scores).zip(&drawn) {
             let reca = row.rival().and_then(|name| rows.iter().position(|row| row.name == name));
-            score.lead = reca.map(|reca| drawn[reca].ahead_of(joined, None, None)).transpose()?;
+            let lead = reca.map(|reca| drawn[reca].ahead_of(joined, None, None)).transpose();
+            score.lead = lead.map_err(|e| e.at(&row.name))?;
         }
         let plan_layout = planned.unwrap_or_default();
         Ok(Self {
@@ -211,6 +211,14 @@ impl Scores {
             seconds,
         })
     }
+}
+
+/// What is read of a log's line; `tests/reference` names no stage.
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    stage: String,
+    seconds: f64,
 }
 
 /// Seconds of training that a row's log tells of: each of its stages counts its own.

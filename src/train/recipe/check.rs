@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use super::Recipe;
-use crate::{Error, Result, train::understanding::LONGEST_TEXT};
+use crate::{Error, Result, scene::SIZE, train::understanding::LONGEST_TEXT};
+
+/// Widest model that is made from nothing: its weights have to fit into memory.
+const WIDEST: usize = 4096;
 
 impl Recipe {
     /// Refuses fields of the file that nothing was read from. Serde lets them pass where settings are
@@ -27,6 +30,16 @@ impl Recipe {
                 "model.understanding: max_position_embeddings is {length}, expected {LONGEST_TEXT} or more, \
                  so that a caption, a question and its answer fit"
             )));
+        }
+        if self.model.image_size != SIZE {
+            let message =
+                format!("model.image_size is {}, expected {SIZE}, as scenes are", self.model.image_size);
+            return Err(Error::bad_input(message));
+        }
+        let u = &self.model.understanding;
+        let wide = [u.hidden_size, u.intermediate_size, self.model.generation.intermediate_size];
+        if let Some(wide) = wide.into_iter().find(|size| *size > WIDEST) {
+            return Err(Error::bad_input(format!("model: a size of {wide}, expected {WIDEST} or less")));
         }
         let stages = &self.stages;
         let (e, a, u) = (&stages.encoder, &stages.autoencoder, &stages.understanding);
@@ -145,6 +158,8 @@ mod tests {
                 "learning_rate is 2, expected above 0, at most 1",
             ),
             ("/model/understanding", json!({ "max_position_embeddings": 29 }), "is 29, expected 30 or more"),
+            ("/model", json!({ "image_size": 32 }), "image_size is 32, expected 64"),
+            ("/model/understanding", json!({ "intermediate_size": 8192 }), "8192, expected 4096 or less"),
         ] {
             let error = changed(object, fields).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

@@ -10,8 +10,8 @@ import { tabs } from './tabs';
 import { theme } from './theme';
 import { understandPanel } from './understand';
 
-/** For the page's own files on a slow line, before the model is fetched; milliseconds. */
-const LONGEST_WAIT = 10_000;
+/** For the page's own files on a slow line or machine, before the model is fetched, which would not be kept; milliseconds. */
+const LONGEST_WAIT = 60_000;
 
 async function panels(lab: Lab): Promise<void> {
   const choose = await redrawPanel(lab);
