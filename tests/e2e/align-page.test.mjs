@@ -41,7 +41,7 @@ async function set(settings) {
 async function asked(answer) {
   await page.locator('#confirm').waitFor();
   if (answer === 'yes') await page.click('#confirm-yes');
-  else await page.keyboard.press('Escape');
+  else await page.click('#confirm-no');
   await page.locator('#confirm').waitFor({ state: 'hidden' });
 }
 
@@ -81,6 +81,10 @@ test('asks before weights that are nowhere else are replaced', async () => {
     await page.click(`#${id}`);
     await asked('no');
   }
+  await page.click('#reset');
+  await page.locator('#confirm').waitFor();
+  await page.locator('#confirm').press('Escape');
+  await page.locator('#confirm').waitFor({ state: 'hidden' });
   await page.setInputFiles('#import', { name: 'other.safetensors', mimeType: '', buffer: Buffer.from('no weights') });
   await asked('no');
   assert.ok(await page.locator('#error').isHidden());
@@ -89,8 +93,15 @@ test('asks before weights that are nowhere else are replaced', async () => {
   await page.click('#keep');
   await text('kept-status', 'as “für später”');
   await page.click('#keep');
-  assert.match(await text('confirm-what', /./), /“für später”/);
+  await text('confirm-what', /“für später”/);
   await asked('no');
+  // Two questions at once come one after the other.
+  await page.evaluate(() => ['keep', 'kept-delete'].forEach((id) => document.getElementById(id).click()));
+  await text('confirm-title', /^Delete/);
+  await page.click('#confirm-no');
+  await text('confirm-title', /^Replace/);
+  await asked('no');
+  assert.ok(await there());
 });
 
 test('with fewer than two pictures nothing is begun, and what was learned stays', async () => {
@@ -128,6 +139,8 @@ test('a stopped alignment goes on where it was, and a typo does not end it', asy
 });
 
 test('so does one of own pictures, while the page is open', async () => {
+  await page.click('#reset');
+  await asked('yes');
   await set({ steps: 40, every: 40 });
   await page.evaluate(() => {
     const figures = document.getElementById('align-status-figures');
@@ -164,7 +177,10 @@ test('an alignment that was finished, and not shown yet, is there on the next vi
   assert.deepEqual(said, []);
   await page.close();
   ({ page, said } = await open(browser.context, address()));
-  await page.locator('#resume-offer').waitFor({ timeout: 60_000 });
+  // Whoever does not wait until it is offered is asked, too.
+  await page.click('#align-start');
+  await asked('no');
+  await page.locator('#resume-offer').waitFor();
   assert.ok(!(await there()));
   await page.click('#resume');
   await text('align-status', /^Aligned in/);

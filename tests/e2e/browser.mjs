@@ -27,6 +27,8 @@ export async function launch(flags = []) {
     args: [...QUIET, ...flags],
     viewport: { width: 1280, height: 900 },
   });
+  // A loaded machine takes its time.
+  context.setDefaultTimeout(120_000);
   return {
     context,
     async close() {

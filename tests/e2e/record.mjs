@@ -43,7 +43,6 @@ for (const [index, sample] of recorded.samples.entries()) {
   sample.colours = await page.evaluate(() => [...document.querySelectorAll('#see-tokens span')].map((square) => square.style.background.match(/\d+/g).map(Number)));
   await page.click('#tab-redraw');
   await page.click('#redraw-start');
-  await said('redraw-status-figures', /^Step/);
   await said('redraw-status', /^Redrawn, PSNR/);
   sample.psnr = Number(/([\d.]+) dB/.exec(await page.locator('#redraw-status').textContent())[1]);
   sample.redrawn = await keep('redrawing', `redrawn-${index}.png`);

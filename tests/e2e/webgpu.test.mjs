@@ -176,7 +176,7 @@ describe('WebGPU', { skip: built ? false : 'pkg/dist/webgpu is not built', timeo
         if (step !== 3 || lost) continue;
         lost = true;
         new BroadcastChannel('driver').postMessage('lose');
-        await new Promise((resolve) => setTimeout(resolve, 200));
+        await new Promise((resolve) => setTimeout(resolve, 2000));
       }
       infos.push(runtime.info());
       await runtime.forget();

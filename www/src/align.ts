@@ -63,7 +63,7 @@ export async function begin(
   current = { alignment, base, lock };
   if (resume) await goOn(alignment, base, lock);
   else if (lock) await remove(base);
-  if ('files' in run.pictures) ofFiles = { base, run };
+  if (lock && 'files' in run.pictures) ofFiles = { base, run };
   else if (lock) await store.save(runOf(base), new TextEncoder().encode(JSON.stringify(run))).catch(() => {});
   return { step: Number(alignment.made), steps: Number(alignment.steps) };
 }

@@ -3,7 +3,7 @@
  * from their understanding embeddings. Every failure is a `RecaError`; every call takes a signal.
  */
 import { Connection, started } from './connection';
-import { RecaError } from './error';
+import { RecaError, failure } from './error';
 import type {
   AlignOptions,
   AlignPictures,
@@ -223,7 +223,7 @@ export class Runtime {
         return;
       } catch (thrown) {
         if (!this.#connection.dead || this.#disposed || restarts++ >= RESTARTS) throw thrown;
-        await this.#restart();
+        await this.#restart(signal);
       } finally {
         this.#connection.call('alignEnd', {}).catch(() => {});
       }
@@ -328,14 +328,20 @@ export class Runtime {
     this.#connection.close(new RecaError('aborted', 'the runtime was disposed of'));
   }
 
-  /** A new worker with the same model, after the old one broke down. */
-  async #restart(): Promise<void> {
-    this.#connection = connect();
-    this.#info = await this.#connection.call('create', { backend: this.#backend });
-    if (this.#model) await this.#connection.call('load', { source: this.#model });
-    if (this.#world) await this.#connection.call('openWorld', { source: this.#world });
-    if (this.#scorer) await this.#connection.call('openScorer', { source: this.#scorer });
-    await this.#connection.call('interpolate', { share: this.#share });
+  /** A new worker with the same model, after the old one broke down. One that does not get so far is broken, too. */
+  async #restart(signal: AbortSignal | undefined): Promise<void> {
+    const connection = connect();
+    this.#connection = connection;
+    try {
+      this.#info = await connection.call('create', { backend: this.#backend }, { signal });
+      if (this.#model) await connection.call('load', { source: this.#model }, { signal });
+      if (this.#world) await connection.call('openWorld', { source: this.#world }, { signal });
+      if (this.#scorer) await connection.call('openScorer', { source: this.#scorer }, { signal });
+      await connection.call('interpolate', { share: this.#share }, { signal });
+    } catch (thrown) {
+      connection.close(new RecaError('internal', `the worker broke down, and no other took its place: ${failure(thrown).message}`));
+      throw thrown;
+    }
   }
 
   async *#draw(

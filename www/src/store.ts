@@ -29,10 +29,11 @@ export async function save(name: string, bytes: Uint8Array): Promise<void> {
     }
     await (file as unknown as { move(name: string): Promise<void> }).move(name);
   } catch (thrown) {
-    await remove(`${name}.new`);
     const { name: why } = thrown as Error;
-    if (why === FULL) throw new RecaError('quota', "the browser's storage is full; discard what is kept, or free some space");
+    // The other tab's file, it is.
     if (why === 'NoModificationAllowedError') throw new RecaError('busy', 'another tab is storing the same; close it');
+    await remove(`${name}.new`);
+    if (why === FULL) throw new RecaError('quota', "the browser's storage is full; discard what is kept, or free some space");
     throw new RecaError('quota', `the browser does not store it: ${failure(thrown).message}`);
   }
 }

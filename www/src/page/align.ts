@@ -79,9 +79,11 @@ export async function alignPanel(lab: Lab): Promise<void> {
     return { pictures, options };
   }
 
-  async function run({ pictures, options }: AlignRun, resume: boolean, signal: AbortSignal): Promise<void> {
+  async function run({ pictures, options }: AlignRun, resume: boolean, asked: boolean, signal: AbortSignal): Promise<void> {
     status.tell(lab.loaded ? 'Making the pictures…' : 'The model is still on its way…');
     const runtime = await stoppable(lab.world(), signal);
+    // One that was interrupted may not have been offered yet.
+    if (!resume && !asked && (await runtime.stored({ signal })) && !(await giveUp())) return;
     if (!recordedMark.hidden) clear();
     await thumbnails(runtime, pictures, signal);
     status.tell('The base draws the probe prompts…');
@@ -94,6 +96,8 @@ export async function alignPanel(lab: Lab): Promise<void> {
     let info = runtime.info();
     let restarted = '';
     let leftOut = '';
+    /** Whether another tab stores its own alignment of the model, and this one none. */
+    let elsewhere = false;
     const every = number('align-every');
     const begun = performance.now();
     let training = 0;
@@ -115,6 +119,7 @@ export async function alignPanel(lab: Lab): Promise<void> {
     for await (const { step, steps: all, loss, ms, unsaved } of steps) {
       losses.push(loss);
       training += ms;
+      elsewhere ||= unsaved?.code === 'busy';
       const each = training / losses.length / 1000;
       if (step === all || performance.now() - charted > CHART_EVERY) {
         chart(losses, losses.length + all - step);
@@ -125,7 +130,14 @@ export async function alignPanel(lab: Lab): Promise<void> {
         info = runtime.info();
         lab.badge(runtime);
         restarted = ' The device broke down once; a new one went on from the last checkpoint.';
+        if (step === 1) {
+          // There was none yet.
+          lab.unsaved = false;
+          ready(false);
+        }
       }
+      // Its checkpoint has given the weights that it begins with.
+      if (resume && losses.length === 1) learned();
       status.tell(`Aligning…${unsaved ? ` It cannot be resumed: ${unsaved.message}.` : restarted}${leftOut}`);
       status.count(`Step ${step} of ${all}, ${(1 / each).toFixed(2)} steps a second, ${duration((all - step) * each)} left.`);
       if (step % every === 0 && step < all) {
@@ -137,7 +149,7 @@ export async function alignPanel(lab: Lab): Promise<void> {
     // A run that is resumed after its last step has no other.
     learned();
     await probes.aligned(runtime, seed, signal);
-    await runtime.forget({ signal });
+    if (!elsewhere) await runtime.forget({ signal });
     status.tell(
       `Aligned in ${duration((performance.now() - begun) / 1000)}, probes included. The aligned weights can be chosen under Draw, too.${leftOut}`,
     );
@@ -158,20 +170,24 @@ export async function alignPanel(lab: Lab): Promise<void> {
 
   /** Whether what a new run takes the place of may go. */
   async function mayBegin(): Promise<boolean> {
-    if (lab.unsaved || !interrupted) return mayLose(lab);
-    return confirmed('Give up the interrupted alignment?', 'It could go on where it was; another one takes its place.', 'Give it up');
+    return lab.unsaved || !interrupted ? mayLose(lab) : giveUp();
   }
+
+  const giveUp = () =>
+    confirmed('Give up the interrupted alignment?', 'It could go on where it was; another one takes its place.', 'Give it up');
 
   async function begin(what: AlignRun, resume = false): Promise<void> {
     if (!resume && !(await mayBegin())) return;
     const current = new AbortController();
     controller = current;
+    const asked = interrupted !== null;
     interrupted = null;
     handOver(offer, stop);
     handOver(start, stop);
+    if (document.activeElement === own) stop.focus();
     own.disabled = true;
     lab.aligning = true;
-    void attempt(() => run(what, resume, current.signal), form).finally(() => {
+    void attempt(() => run(what, resume, asked, current.signal), form).finally(() => {
       if (controller !== current) return;
       if (current.signal.aborted) status.tell('Stopped. What was learned up to the last redrawing stays.');
       else if (!status.text.startsWith('Aligned')) status.tell('Not aligned.');

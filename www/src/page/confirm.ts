@@ -7,8 +7,17 @@ const dialog = element('confirm', HTMLDialogElement);
 button('confirm-yes').addEventListener('click', () => dialog.close('yes'));
 button('confirm-no').addEventListener('click', () => dialog.close());
 
+/** The question before; another waits for its answer. */
+let before: Promise<unknown> = Promise.resolve();
+
 /** Whether the user agrees; `yes` is what the button says that does. */
 export function confirmed(title: string, what: string, yes: string): Promise<boolean> {
+  const answer = before.then(() => ask(title, what, yes));
+  before = answer;
+  return answer;
+}
+
+function ask(title: string, what: string, yes: string): Promise<boolean> {
   element('confirm-title', HTMLElement).textContent = title;
   element('confirm-what', HTMLElement).textContent = what;
   button('confirm-yes').textContent = yes;
@@ -18,8 +27,8 @@ export function confirmed(title: string, what: string, yes: string): Promise<boo
   return new Promise((resolve) => dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true }));
 }
 
-/** Whether the aligned weights may go; asks if they are nowhere else. */
-export async function mayLose({ unsaved }: Lab): Promise<boolean> {
-  if (!unsaved) return true;
+/** Whether the aligned weights may go; asks if they are nowhere else, or are just being learned. */
+export async function mayLose({ unsaved, aligning }: Lab): Promise<boolean> {
+  if (!unsaved && !aligning) return true;
   return confirmed('Give up the aligned weights?', 'They are nowhere but in this tab. Keep or export them first, or they are lost.', 'Give them up');
 }

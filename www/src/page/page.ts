@@ -5,7 +5,6 @@ import { encoderPart } from './encoder';
 import { Lab, modelChoice } from './lab';
 import { redrawPanel } from './redraw';
 import { attempt, attemptStart, reports } from './report';
-import type { Given } from './samples';
 import { tabs } from './tabs';
 import { theme } from './theme';
 import { understandPanel } from './understand';
@@ -14,13 +13,15 @@ import { understandPanel } from './understand';
 const LONGEST_WAIT = 60_000;
 
 async function panels(lab: Lab): Promise<void> {
-  const choose = await redrawPanel(lab);
   const ask = encoderPart();
-  const chosen = (picture: Given) => {
-    choose(picture);
-    ask(picture.file);
-  };
-  await Promise.all([drawPanel(lab), alignPanel(lab), understandPanel(lab, chosen)]);
+  const looking = redrawPanel(lab).then(async (choose) => {
+    await understandPanel(lab, (picture) => {
+      choose(picture);
+      ask(picture.file);
+    });
+    choose(null);
+  });
+  await Promise.all([drawPanel(lab), alignPanel(lab), looking]);
 }
 
 /** Has the browser ask before aligned weights are lost. */

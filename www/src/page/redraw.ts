@@ -9,8 +9,8 @@ import { bind, state } from './state';
 
 const TOKENS = 16;
 
-/** Returns what makes a picture the one to redraw. */
-export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
+/** Returns what makes a picture the one to redraw; null says that none comes by itself any more. */
+export async function redrawPanel(lab: Lab): Promise<(picture: Given | null) => void> {
   const status = new Status('redraw-status');
   const recordedMark = element('redraw-recorded', HTMLElement);
   const [start, stop] = [button('redraw-start'), button('redraw-stop')];
@@ -175,7 +175,7 @@ export async function redrawPanel(lab: Lab): Promise<(picture: Given) => void> {
     original.clear('embeddings from a file, and no picture');
     await redraw();
   }));
-  return (chosen) => act(() => choose(chosen));
+  return (chosen) => (chosen ? act(() => choose(chosen)) : came());
 }
 
 /** The whole numbers, 0 and more, of a list in the address. */

@@ -68,7 +68,7 @@ export async function understandPanel(lab: Lab, chosen: (picture: Given) => void
   const { samples } = await lab.recorded;
   const mark = row('see-samples', samples, (index) => void attempt(() => pick(index), tools));
   async function pick(index: number): Promise<void> {
-    const sample = samples[index];
+    const sample = samples[index] ?? samples[0];
     if (sample) await take(given(sample));
   }
 
@@ -80,7 +80,8 @@ export async function understandPanel(lab: Lab, chosen: (picture: Given) => void
     try {
       return { file, square: await (await lab.runtime).fit(file), sample: null };
     } finally {
-      note.textContent = SEEN;
+      // Written anew it would be read anew.
+      if (note.textContent !== SEEN) note.textContent = SEEN;
     }
   }
   pictureInputs((file) => take(fitted(file)), tools);

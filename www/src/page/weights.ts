@@ -20,7 +20,10 @@ export function weights(lab: Lab, changed: (told?: string) => Promise<void>): (t
     fetching?.abort();
     lab.aligned = there;
     document.dispatchEvent(new CustomEvent('aligned'));
-    for (const id of ['keep', 'export', 'reset']) button(id).disabled = !there;
+    for (const control of ['keep', 'export', 'reset'].map(button)) {
+      if (!there && control === document.activeElement) button('align-start').focus();
+      control.disabled = !there;
+    }
     share.disabled = !there;
     const choice = element('weights', HTMLSelectElement);
     const option = choice.querySelector<HTMLOptionElement>('[value=aligned]');
@@ -42,7 +45,10 @@ export function weights(lab: Lab, changed: (told?: string) => Promise<void>): (t
   async function list(): Promise<void> {
     const names = await (await lab.runtime).kept();
     kept.replaceChildren(...(names.length ? names : ['none']).map((name) => new Option(name)));
-    for (const control of [kept, button('kept-take'), button('kept-delete')]) control.disabled = !names.length;
+    for (const control of [kept, button('kept-take'), button('kept-delete')]) {
+      if (!names.length && control === document.activeElement) input('keep-name').focus();
+      control.disabled = !names.length;
+    }
   }
 
   const act = (id: string, work: () => Promise<void>, by = tools) => button(id).addEventListener('click', () => void attempt(work, by));
