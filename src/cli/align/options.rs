@@ -116,7 +116,7 @@ pub struct Args {
     /// arXiv 2109.01903)
     #[arg(long, default_value_t = 1.0, value_name = "SHARE", value_parser = share)]
     pub(super) interpolate: f32,
-    /// Draw a probe set first and every so many steps; keep the best expert, the base among them, and end
+    /// Draw a probe set first, every so many steps and at the end; keep the best expert, the base among them, and end
     /// early when three looks in a row find less
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) probe_every: Option<u64>,
