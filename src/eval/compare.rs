@@ -147,7 +147,9 @@ mod tests {
         let other = [(SingleObject, [true, true]), (Position, [true, false]), (Position, [true, true])];
         let mut twice = joined(prompts);
         assert!(twice.ahead_of(&joined(other), None, None).unwrap_err().message.contains("other prompts"));
-        twice.add(&results(prompts.map(|(category, rights)| (category, rights.map(|right| !right))))).unwrap();
+        twice
+            .add(&results(prompts.map(|(category, rights)| (category, rights.map(|right| !right)))))
+            .unwrap();
         assert!(twice.0.iter().all(|unit| unit.rights.len() == 4));
         assert_eq!(twice.score(None, None).mean, 0.5);
         assert!(twice.add(&results(other)).unwrap_err().message.contains("other prompts"));

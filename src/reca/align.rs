@@ -80,7 +80,8 @@ pub struct AlignConfig {
 }
 
 impl Default for AlignConfig {
-    /// Gentle and short: 500 steps of 64 at a tenth of the base's learning rate.
+    /// Gentle and short: 500 steps of 64 at a tenth of the base's learning rate. Fewer steps warm up as slowly:
+    /// at the full rate from the beginning, 10 to 30 of them cost points (`docs/recipe.md`).
     fn default() -> Self {
         Self {
             training: TrainingConfig {
@@ -97,13 +98,6 @@ impl Default for AlignConfig {
             captions: CaptionRates { colour: 0.7, relation: 0.3, count: 0.7, style: 0.7 },
             times: TimeConfig { mean: -0.8, std: 0.8 },
         }
-    }
-}
-
-impl AlignConfig {
-    /// A tenth of the steps warm up at most, so that a short run has the rate that it is given.
-    pub fn shorten_warmup(&mut self) {
-        self.training.warmup = self.training.warmup.min(self.training.steps / 10);
     }
 }
 

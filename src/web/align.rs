@@ -80,7 +80,6 @@ impl AlignOptions {
         config.training.batch = batch;
         config.training.learning_rate = learning_rate;
         config.training.optimizer = self.optimizer;
-        config.shorten_warmup();
         Ok(config)
     }
 }

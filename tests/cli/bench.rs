@@ -75,7 +75,8 @@ fn a_probe_set_keeps_the_best_expert() {
     let desk = Desk::new();
     // Ruinous, so that the base is best; the end is looked at, whether N divides it or not.
     let ruinous = ["--learning-rate", "0.03", "--lambda-t2i", "0", "--probe-every", "2", "--json"];
-    let options = [&["align", "--out", "o", "--count", "8", "--steps", "5", "--batch", "4"][..], &ruinous].concat();
+    let options =
+        [&["align", "--out", "o", "--count", "8", "--steps", "5", "--batch", "4"][..], &ruinous].concat();
     let run = shipped(&desk, &options);
     assert_eq!(run.err.matches("probes").count(), 4, "{}", run.err);
     assert!(run.err.contains("the model is the base"), "{}", run.err);

@@ -43,7 +43,6 @@ def align(arguments: argparse.Namespace, row: str, seed: int, packs: Packs):
     generation, asked = recipe["stages"]["generation"], {k: getattr(arguments, k) for k in TUNED}
     settings = {**SETTINGS, **recipe["alignment"], **{k: generation[k] for k in ("time_mean", "time_std", "two_objects")},
                 **{k: v for k, v in asked.items() if v is not None}, "method": method}
-    settings["warmup"] = max(1, min(settings["warmup"], settings["steps"] // 10))
     settings["pool"] = {"kind": f"{pool}-{seed}", "size": settings.pop("count")}
     torch.manual_seed(seed)
     model = Umm(config)

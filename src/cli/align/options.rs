@@ -182,7 +182,6 @@ impl Args {
         config.training.batch = self.batch.map_or(usual.batch, |batch| batch as usize);
         config.training.learning_rate = rate;
         config.training.optimizer = self.optimizer.unwrap_or(usual.optimizer);
-        config.shorten_warmup();
         Ok(config)
     }
 
