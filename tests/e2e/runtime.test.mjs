@@ -277,8 +277,9 @@ test('aligns on files of any kind, and leaves out those that are no pictures', a
       let refused;
       const few = { steps: 2, batch: 2, checkpoint: 2, onProgress: (progress) => ({ refused } = progress) };
       for await (const { loss } of runtime.align({ files: [new Blob([a]), diary, b, c.buffer] }, few)) losses.push(loss);
-      // The checkpoint is another's now than that of the scenes.
-      const stored = await runtime.stored();
+      // The checkpoint is theirs now, and no more that of the scenes.
+      const { options: { steps }, pictures } = await runtime.stored();
+      const stored = [steps, pictures.files.length];
       await runtime.forget();
       const failed = await runtime.align({ files: [a, diary] }, few).next().catch(({ code, message }) => [code, message]);
       return [losses, refused, stored, failed];
@@ -288,7 +289,7 @@ test('aligns on files of any kind, and leaves out those that are no pictures', a
   const why = 'diary.png: this is not a PNG, JPEG, WebP or GIF image';
   assert.equal(losses.length, 2);
   assert.deepEqual(refused, [why]);
-  assert.equal(stored, null);
+  assert.deepEqual(stored, [2, 4]);
   assert.deepEqual(failed, ['bad_input', `2 pictures are needed, and of 2 files 1 can be read; ${why}`]);
 });
 
