@@ -197,7 +197,8 @@ test('with full storage the page works, uncached', async () => {
   const other = await browser.context.newPage();
   const session = await fill(other);
   await other.goto(`${server.origin}/lab/?model=nano#draw?count=1&steps=2`);
-  await other.locator('#backend').filter({ hasText: /^CPU/ }).waitFor({ timeout: 60_000 });
+  // Less than it waits for its service worker at most.
+  await other.locator('#backend').filter({ hasText: /^CPU/ }).waitFor({ timeout: 50_000 });
   await other.click('#draw-start');
   await other.locator('#draw-status').filter({ hasText: /^Drawn/ }).waitFor({ timeout: 60_000 });
   assert.ok(await other.locator('#error').isHidden());

@@ -83,7 +83,8 @@ self.addEventListener('activate', (event) => {
       const before = (await (await cache.match(INSTALLED))?.json()) ?? [];
       const named = new Set([...keys, ...before, INSTALLED]);
       for (const { url } of await cache.keys()) if (!named.has(url)) await cache.delete(url);
-      await cache.put(INSTALLED, Response.json(keys));
+      // Where storage is full nothing is kept, and the page is not to wait.
+      await cache.put(INSTALLED, Response.json(keys)).catch(() => {});
       await disinherit();
       await self.clients.claim();
     })(),

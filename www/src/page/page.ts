@@ -41,10 +41,11 @@ async function offline(): Promise<void> {
   if (workers.controller) return;
   const installed = registered.then((registration) => {
     const worker = registration?.installing;
-    const refused = new Promise<void>((resolve) =>
-      worker?.addEventListener('statechange', () => worker.state === 'redundant' && resolve()),
+    // It takes the page over while it is activated, if it does.
+    const ended = new Promise<void>((resolve) =>
+      worker?.addEventListener('statechange', () => /^(activated|redundant)$/.test(worker.state) && resolve()),
     );
-    return worker && Promise.race([controlled, refused]);
+    return worker && Promise.race([controlled, ended]);
   });
   await Promise.race([installed, new Promise((resolve) => setTimeout(resolve, LONGEST_WAIT))]);
 }
