@@ -30,7 +30,7 @@ export async function save(name: string, bytes: Uint8Array): Promise<void> {
     await (file as unknown as { move(name: string): Promise<void> }).move(name);
   } catch (thrown) {
     const { name: why } = thrown as Error;
-    // The other tab's file, it is.
+    // That file is the other tab's.
     if (why === 'NoModificationAllowedError') throw new RecaError('busy', 'another tab is storing the same; close it');
     await remove(`${name}.new`);
     if (why === FULL) throw new RecaError('quota', "the browser's storage is full; discard what is kept, or free some space");

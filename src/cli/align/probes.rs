@@ -111,8 +111,7 @@ impl Probes {
 
 fn best_step(looks: &[Look]) -> Option<u64> {
     let first = looks.first().filter(|_| looks.len() > 1)?;
-    let better = |best: &'_ Look, look: &Look| look.overall > best.overall;
-    Some(looks.iter().fold(first, |best, look| if better(best, look) { look } else { best }).step)
+    Some(looks.iter().fold(first, |best, look| if look.overall > best.overall { look } else { best }).step)
 }
 
 #[cfg(test)]
